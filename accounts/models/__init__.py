@@ -1,0 +1,21 @@
+"""People, their organizations and what they did."""
+
+from accounts.models.audit import AuditEvent
+from accounts.models.organization import (
+    Invitation,
+    Membership,
+    Organization,
+    OrganizationStatus,
+    Role,
+)
+from accounts.models.user import User
+
+__all__ = [
+    "AuditEvent",
+    "Invitation",
+    "Membership",
+    "Organization",
+    "OrganizationStatus",
+    "Role",
+    "User",
+]

@@ -1,0 +1,52 @@
+"""The Celery application and the beat table: every recurring job of the installation, on one page."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+app = Celery("farebox")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+# Ticks of the ledger expire: after a stall the next tick does all the work, old ones would only queue up.
+_LEDGER_TICK = {"queue": "ledger", "expires": 2}
+
+app.conf.beat_schedule = {
+    "drain": {"task": "metering.drain", "schedule": 1.0, "options": _LEDGER_TICK},
+    "push-states": {
+        "task": "metering.push_states",
+        "schedule": 1.0,
+        "options": _LEDGER_TICK,
+    },
+    "sweep": {
+        "task": "metering.sweep",
+        "schedule": 15.0,
+        "options": {"queue": "ledger", "expires": 15},
+    },
+    "drain-refusals": {
+        "task": "metering.drain_refusals",
+        "schedule": 5.0,
+        "options": {"queue": "ledger", "expires": 5},
+    },
+    "make-partitions": {
+        "task": "metering.make_partitions",
+        "schedule": crontab(hour="0", minute="20"),
+    },
+    "roll-periods": {
+        "task": "plans.roll_periods",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "reconcile": {
+        "task": "metering.reconcile",
+        "schedule": crontab(hour="2", minute="40"),
+    },
+}
+
+
+def beat_table() -> dict[str, Any]:
+    """The schedule as Celery sees it; a test checks that each name is a registered task."""
+    return dict(app.conf.beat_schedule)

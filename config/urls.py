@@ -1,0 +1,14 @@
+"""Every address of the portal, the API and the admin."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("accounts/", include("allauth.urls")),
+    path("api/", include("config.api_urls")),
+    path("", include("dashboard.urls")),
+]
+handler404 = "dashboard.views.errors.not_found"
+handler403 = "dashboard.views.errors.forbidden"
+handler500 = "dashboard.views.errors.server_error"

@@ -1,0 +1,60 @@
+"""Money: integers of the currency's minor unit for what is charged, `Decimal` for rates. Never floats."""
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+# ISO 4217 exponents that are not 2.
+_EXPONENTS = {
+    "JPY": 0,
+    "KRW": 0,
+    "VND": 0,
+    "CLP": 0,
+    "ISK": 0,
+    "BHD": 3,
+    "KWD": 3,
+    "JOD": 3,
+    "OMR": 3,
+    "TND": 3,
+}
+_SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
+
+
+def exponent(currency: str) -> int:
+    """Digits of the minor unit (ISO 4217): 2 for USD, 0 for JPY, 3 for KWD."""
+    return _EXPONENTS.get(currency, 2)
+
+
+def to_minor(amount: Decimal, currency: str) -> int:
+    """Whole minor units, rounded once, half up (away from zero on a tie, as invoices are)."""
+    scaled = amount.scaleb(exponent(currency))
+    return int(scaled.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def to_major(amount_minor: int, currency: str) -> Decimal:
+    """The exact decimal amount of so many minor units."""
+    return Decimal(amount_minor).scaleb(-exponent(currency))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Money:
+    """An amount that is charged. Adding different currencies raises ValueError."""
+
+    minor: int
+    currency: str
+
+    def __add__(self, other: "Money") -> "Money":
+        if other.currency != self.currency:
+            raise ValueError(f"cannot add {other.currency} to {self.currency}")
+        return Money(self.minor + other.minor, self.currency)
+
+    def __str__(self) -> str:
+        return format_money(self.minor, self.currency)
+
+
+def format_money(amount_minor: int, currency: str) -> str:
+    """`$1,049.00`, `-€3.50`, `1,200 CHF`: symbol where it is unmistakable, code otherwise."""
+    digits = exponent(currency)
+    text = f"{abs(to_major(amount_minor, currency)):,.{digits}f}"
+    sign = "-" if amount_minor < 0 else ""
+    symbol = _SYMBOLS.get(currency)
+    return f"{sign}{symbol}{text}" if symbol else f"{sign}{text} {currency}"

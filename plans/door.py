@@ -1,0 +1,145 @@
+"""The door table: what the admission script is told about an organization, as half-open spans of time.
+
+A span says which period counts, whether the door is open, and how much may pass. Because spans are laid out ahead (this
+and the next two periods), a trial that ends or a month that turns needs no job to run at that second.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from core.clock import to_micros
+
+NO_QUOTA = -1
+FOREVER_US = 9_000_000_000_000_000  # year 2255; still exact as a Lua number
+PERIODS_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`[start_us, end_us)` of UTC microseconds. `refusal` '' is open; `quotas` holds per meter id the hard quota in the
+    meter's smallest unit (absent: none); `quota_code` is what a full quota is called."""
+
+    start_us: int
+    end_us: int
+    period_id: int
+    refusal: str
+    quotas: tuple[tuple[int, int], ...] = ()
+    quota_code: str = "quota_exceeded"
+    warning: str = ""
+
+    def quota(self, meter_id: int) -> int:
+        """The hard quota of this meter, or NO_QUOTA."""
+        for candidate, limit in self.quotas:
+            if candidate == meter_id:
+                return limit
+        return NO_QUOTA
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaTerms:
+    """One meter of a plan: included quantity, and whether more is sold."""
+
+    meter_id: int
+    decimals: int
+    included: Decimal
+    has_overage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodFacts:
+    """A billing period as far as the door is concerned."""
+
+    period_id: int
+    starts_at: datetime
+    ends_at: datetime
+    is_trial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DoorFacts:
+    """All that decides whether an organization may pass, apart from what it has used."""
+
+    suspended: bool
+    status: str
+    ended_at: datetime | None
+    cancels_at: datetime | None
+    trial_ends_at: datetime | None
+    pays_after_trial: bool
+    refused_from: datetime | None
+    quotas: Sequence[QuotaTerms]
+    test_quotas: Sequence[QuotaTerms]
+
+
+def smallest_units(quantity: Decimal, decimals: int) -> int:
+    """A quantity in whole smallest units of its meter. Raises ValueError when it has more digits than the meter."""
+    scaled = quantity.scaleb(decimals)
+    if scaled != scaled.to_integral_value():
+        raise ValueError(f"{quantity} has more than {decimals} decimals")
+    return int(scaled)
+
+
+def door_table(
+    facts: DoorFacts, periods: Iterable[PeriodFacts], *, mode: str
+) -> tuple[Span, ...]:
+    """Spans for the periods given, in order; time outside them is STALE. Periods are split where the door closes."""
+    spans: list[Span] = []
+    for period in periods:
+        spans += _period_spans(facts, period, mode)
+    return tuple(spans)
+
+
+def _period_spans(facts: DoorFacts, period: PeriodFacts, mode: str) -> list[Span]:
+    quotas, code = _quotas(facts, period, mode)
+    start, end = to_micros(period.starts_at), to_micros(period.ends_at)
+    closing = _closing(facts)
+    if closing is None or closing[0] >= end:
+        return [Span(start, end, period.period_id, "", quotas, code, _warning(facts))]
+    closes_us, refusal = closing
+    spans = []
+    if closes_us > start:
+        spans.append(
+            Span(start, closes_us, period.period_id, "", quotas, code, _warning(facts))
+        )
+    spans.append(
+        Span(max(start, closes_us), end, period.period_id, refusal, quotas, code)
+    )
+    return spans
+
+
+def _closing(facts: DoorFacts) -> tuple[int, str] | None:
+    """The first moment from which the door is closed, and its code."""
+    moments: list[tuple[int, str]] = []
+    if facts.suspended:
+        moments.append((0, "suspended"))
+    if facts.status == "suspended":
+        moments.append((0, "payment_required"))
+    if facts.ended_at is not None:
+        moments.append((to_micros(facts.ended_at), "subscription_cancelled"))
+    if facts.cancels_at is not None:
+        moments.append((to_micros(facts.cancels_at), "subscription_cancelled"))
+    if facts.trial_ends_at is not None and not facts.pays_after_trial:
+        moments.append((to_micros(facts.trial_ends_at), "trial_over"))
+    if facts.refused_from is not None:
+        moments.append((to_micros(facts.refused_from), "payment_required"))
+    return min(moments) if moments else None
+
+
+def _quotas(
+    facts: DoorFacts, period: PeriodFacts, mode: str
+) -> tuple[tuple[tuple[int, int], ...], str]:
+    if mode == "test":
+        return tuple(
+            (q.meter_id, smallest_units(q.included, q.decimals))
+            for q in facts.test_quotas
+        ), "quota_exceeded"
+    hard = [q for q in facts.quotas if period.is_trial or not q.has_overage]
+    code = "trial_quota_reached" if period.is_trial else "quota_exceeded"
+    return tuple(
+        (q.meter_id, smallest_units(q.included, q.decimals)) for q in hard
+    ), code
+
+
+def _warning(facts: DoorFacts) -> str:
+    return "payment_past_due" if facts.status == "past_due" else ""

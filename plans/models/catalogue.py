@@ -1,0 +1,141 @@
+"""What is sold: products, their routes, and the meters that routes count on."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+
+from core.crypto import EncryptedTextField
+from core.ids import public_id
+
+SLUG = RegexValidator(
+    r"^[a-z0-9][a-z0-9_-]*$", "Lower case letters, digits, hyphen and underscore."
+)
+FEATURE = RegexValidator(
+    r"^[a-z][a-z0-9_]*$", "Lower case letters, digits and underscore."
+)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def product_public_id() -> str:
+    return public_id("prod")
+
+
+def route_public_id() -> str:
+    return public_id("route")
+
+
+class Aggregation(models.TextChoices):
+    SUM = "sum", "Sum"
+    COUNT = "count", "Count"
+    MAX = "max", "Maximum"
+    LAST = "last", "Last"
+    UNIQUE = "unique", "Unique count"
+
+
+class Meter(models.Model):
+    """What is counted. `decimals` fixes the smallest unit in which Redis counts whole numbers."""
+
+    slug = models.CharField(max_length=60, unique=True, validators=[SLUG])
+    name = models.CharField(max_length=120)
+    unit = models.CharField(
+        max_length=30, help_text="Singular, as on an invoice: call, token, GB-hour."
+    )
+    aggregation = models.CharField(
+        max_length=8, choices=Aggregation.choices, default=Aggregation.SUM
+    )
+    decimals = models.PositiveSmallIntegerField(
+        default=0, validators=[MaxValueValidator(9)]
+    )
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(decimals__lte=9), name="meter_decimals")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Product(models.Model):
+    """An API that is sold, reached at `/{slug}/...` on the gateway."""
+
+    public_id = models.CharField(
+        max_length=40, unique=True, default=product_public_id, editable=False
+    )
+    slug = models.CharField(max_length=60, unique=True, validators=[SLUG])
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    upstream_url = models.URLField(
+        max_length=500,
+        help_text="Base address of the API, for example http://geo.internal:8080",
+    )
+    credential_header = models.CharField(
+        max_length=60,
+        blank=True,
+        help_text="Header that carries your credential to the upstream, for example Authorization.",
+    )
+    credential = EncryptedTextField(
+        blank=True, help_text="Its value. Stored encrypted, never shown again."
+    )
+    connect_timeout_ms = models.PositiveIntegerField(default=2_000)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Route(models.Model):
+    """A path of a product and what a call to it counts as. The first active route that fits, by position, is taken.
+
+    `path`: literal segments, `{name}` for one segment, a last `*` for the rest.
+    """
+
+    public_id = models.CharField(
+        max_length=40, unique=True, default=route_public_id, editable=False
+    )
+    product = models.ForeignKey(Product, models.PROTECT, related_name="routes")
+    name = models.CharField(max_length=120)
+    methods = ArrayField(
+        models.CharField(max_length=7),
+        help_text="Methods in capitals; HEAD comes with GET.",
+    )
+    path = models.CharField(
+        max_length=300, validators=[RegexValidator(r"^/", "Starts with a slash.")]
+    )
+    position = models.PositiveIntegerField(default=0)
+    meter = models.ForeignKey(Meter, models.PROTECT, related_name="routes")
+    units = models.DecimalField(
+        max_digits=24,
+        decimal_places=9,
+        default=1,
+        validators=[MinValueValidator(0)],
+        help_text="Counted per billed call.",
+    )
+    bill_client_errors = models.BooleanField(
+        default=False, help_text="Also bill answers of 400 to 499."
+    )
+    required_feature = models.CharField(
+        max_length=60,
+        blank=True,
+        validators=[FEATURE],
+        help_text="Only plans with this feature may call, for example all_endpoints.",
+    )
+    timeout_ms = models.PositiveIntegerField(
+        default=30_000, help_text="Longest wait for the upstream's next bytes."
+    )
+    body_limit_bytes = models.PositiveBigIntegerField(default=10 * 1024 * 1024)
+    is_active = models.BooleanField(default=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["product", "position", "pk"]
+        constraints = [
+            models.CheckConstraint(condition=Q(units__gte=0), name="route_units")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.product.slug}{self.path}"
