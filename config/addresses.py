@@ -42,12 +42,8 @@ def find_addresses(*, database_url: str, redis_url: str, state_file: Path) -> Ad
             )
             if not value
         )
-        raise AddressMissing(
-            f"{missing} is not set and no local servers are running. {HINT}"
-        )
-    return Addresses(
-        database_url or running.database_url, redis_url or running.redis_url
-    )
+        raise AddressMissing(f"{missing} is not set and no local servers are running. {HINT}")
+    return Addresses(database_url or running.database_url, redis_url or running.redis_url)
 
 
 def _running_servers(state_file: Path) -> Addresses | None:

@@ -19,7 +19,9 @@ if (BASE_DIR / ".env").is_file():
     env.read_env(BASE_DIR / ".env")
 
 VAR_DIR = Path(env.str("FAREBOX_VAR_DIR", default=str(BASE_DIR / "var")))
-if (VAR_DIR / "secret.env").is_file():  # made by `make demo` and `make run`, so that manage.py fits the running servers
+if (
+    VAR_DIR / "secret.env"
+).is_file():  # made by `make demo` and `make run`, so that manage.py fits the running servers
     env.read_env(VAR_DIR / "secret.env")
 DEBUG = env.bool("DEBUG", default=False)
 
@@ -42,15 +44,11 @@ SECRET_KEY = _secret(
 ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[])
 ADMIN_API_KEY = env.str("ADMIN_API_KEY", default="")
 
-ALLOWED_HOSTS: list[str] = env.list(
-    "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"]
-)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 BRAND_NAME = env.str("FAREBOX_BRAND_NAME", default="Farebox")
 PORTAL_URL = env.str("FAREBOX_PORTAL_URL", default="http://127.0.0.1:8000").rstrip("/")
-GATEWAY_URL = env.str("FAREBOX_GATEWAY_URL", default="http://127.0.0.1:9090").rstrip(
-    "/"
-)
+GATEWAY_URL = env.str("FAREBOX_GATEWAY_URL", default="http://127.0.0.1:9090").rstrip("/")
 STAFF_EMAILS: list[str] = env.list("FAREBOX_STAFF_EMAILS", default=[])
 
 # --- servers -----------------------------------------------------------------------------------------------------
@@ -63,9 +61,7 @@ try:
 except AddressMissing as missing:
     raise ImproperlyConfigured(str(missing)) from missing
 
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.db_url_config(_addresses.database_url)
-}
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(_addresses.database_url)}
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
@@ -176,9 +172,7 @@ LOGOUT_REDIRECT_URL = "dashboard:landing"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
-ACCOUNT_EMAIL_VERIFICATION = (
-    "optional"  # the test key works at once; the live key waits for the confirmation
-)
+ACCOUNT_EMAIL_VERIFICATION = "optional"  # the test key works at once; the live key waits for the confirmation
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_CONFIRM_EMAIL_ON_GET = False
 ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = False
@@ -198,9 +192,7 @@ INVITATION_DAYS = 7
 # --- mail --------------------------------------------------------------------------------------------------------
 # FAREBOX_MAILBOX=1 keeps mails in the database and shows them on /mailbox/ (development and demo only).
 MAILBOX = env.bool("FAREBOX_MAILBOX", default=DEBUG)
-DEFAULT_FROM_EMAIL = env.str(
-    "DEFAULT_FROM_EMAIL", default="Farebox <farebox@localhost>"
-)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Farebox <farebox@localhost>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 EMAIL_TIMEOUT = 10
 if MAILBOX:
@@ -218,9 +210,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "core.api_errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
-DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_FORMATTER_CLASS": "core.api_errors.ProblemFormatter"
-}
+DRF_STANDARDIZED_ERRORS = {"EXCEPTION_FORMATTER_CLASS": "core.api_errors.ProblemFormatter"}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Farebox API",
     "DESCRIPTION": "Keys, usage and accounts. Errors are RFC 9457 problem documents.",
@@ -237,9 +227,7 @@ TRACK_OLDEST_DAYS = env.int("FAREBOX_TRACK_OLDEST_DAYS", default=100)
 TRACK_AHEAD_SECONDS = 300
 
 # --- metering ----------------------------------------------------------------------------------------------------
-RECORD_SECONDS = (
-    60  # a worker trusts its copy of a key's record this long (ENGINE.md, section 8)
-)
+RECORD_SECONDS = 60  # a worker trusts its copy of a key's record this long (ENGINE.md, section 8)
 RESERVATION_SECONDS = 60
 PAST_DUE_GRACE_DAYS = env.int("FAREBOX_PAST_DUE_GRACE_DAYS", default=7)
 TEST_MODE_PLAN = "free"  # test keys run at this plan's limits
@@ -271,11 +259,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {
-        "BACKEND": env.str(
-            "STATICFILES_BACKEND", default="core.static.FareboxStaticStorage"
-        )
-    },
+    "staticfiles": {"BACKEND": env.str("STATICFILES_BACKEND", default="core.static.FareboxStaticStorage")},
 }
 WHITENOISE_USE_FINDERS = DEBUG
 
@@ -340,9 +324,7 @@ LOGGING = {
             ],
         }
     },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "structured"}
-    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": ["console"], "level": LOG_LEVEL, "propagate": False},

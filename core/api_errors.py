@@ -29,15 +29,9 @@ class ProblemFormatter(ExceptionFormatter):
 
     def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
         first = error_response.errors[0]
-        code = (
-            "validation_error"
-            if error_response.type.value == "validation_error"
-            else first.code
-        )
+        code = "validation_error" if error_response.type == "validation_error" else first.code
         errors = [
-            {"code": e.code, "detail": e.detail, "field": e.attr}
-            for e in error_response.errors
-            if e.attr
+            {"code": e.code, "detail": e.detail, "field": e.attr} for e in error_response.errors if e.attr
         ]
         number = getattr(self.exc, "status_code", status.HTTP_500_INTERNAL_SERVER_ERROR)
         return problem(
@@ -65,9 +59,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 
 def _as_api_exception(error: PortalError) -> exceptions.APIException:
     if error.field:
-        return exceptions.ValidationError(
-            {error.field: [exceptions.ErrorDetail(error.detail, error.code)]}
-        )
+        return exceptions.ValidationError({error.field: [exceptions.ErrorDetail(error.detail, error.code)]})
     wrapped = exceptions.APIException(error.detail, error.code)
     wrapped.status_code = error.status
     return wrapped

@@ -18,9 +18,7 @@ def _fernet(keys: tuple[str, ...]) -> MultiFernet:
 def _keys() -> tuple[str, ...]:
     if settings.ENCRYPTION_KEYS:
         return tuple(settings.ENCRYPTION_KEYS)
-    derived = hashlib.blake2b(
-        settings.SECRET_KEY.encode(), digest_size=32, person=b"farebox-rest"
-    ).digest()
+    derived = hashlib.blake2b(settings.SECRET_KEY.encode(), digest_size=32, person=b"farebox-rest").digest()
     return (base64.urlsafe_b64encode(derived).decode(),)
 
 
@@ -34,7 +32,7 @@ def decrypt(token: str) -> str:
     return _fernet(_keys()).decrypt(token.encode()).decode() if token else ""
 
 
-class EncryptedTextField(models.TextField):
+class EncryptedTextField(models.TextField[str, str]):
     """Text that is encrypted in the database and clear in Python. Cannot be searched."""
 
     def get_prep_value(self, value: Any) -> Any:

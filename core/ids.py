@@ -29,13 +29,7 @@ def new_nonce() -> int:
 def event_id(occurred_at_us: int, nonce: int) -> UUID:
     """The UUIDv7 of an event: milliseconds of the admission and the worker's nonce, so that retries give the same id."""
     high, low = nonce >> _RAND_B_BITS, nonce & ((1 << _RAND_B_BITS) - 1)
-    value = (
-        (occurred_at_us // 1000) << 80
-        | 0x7 << 76
-        | (high & 0xFFF) << 64
-        | 0b10 << 62
-        | low
-    )
+    value = (occurred_at_us // 1000) << 80 | 0x7 << 76 | (high & 0xFFF) << 64 | 0b10 << 62 | low
     return UUID(int=value)
 
 

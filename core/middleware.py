@@ -67,9 +67,7 @@ class ErrorMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
-    def process_exception(
-        self, request: HttpRequest, error: Exception
-    ) -> HttpResponse | None:
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if not isinstance(error, PortalError):
             return None
         if request.path.startswith("/api/"):
@@ -78,9 +76,7 @@ class ErrorMiddleware:
             raise Http404
         if error.status == 403:
             raise PermissionDenied(error.detail)
-        return render(
-            request, "errors/refused.html", {"error": error}, status=error.status
-        )
+        return render(request, "errors/refused.html", {"error": error}, status=error.status)
 
 
 def problem_response(error: PortalError) -> JsonResponse:
@@ -93,20 +89,14 @@ def problem_response(error: PortalError) -> JsonResponse:
         request_id=current_request_id.get(),
         docs_url=settings.PORTAL_URL,
     )
-    return JsonResponse(
-        body, status=error.status, content_type="application/problem+json"
-    )
+    return JsonResponse(body, status=error.status, content_type="application/problem+json")
 
 
 def _answers(ask: Callable[[], object]) -> bool:
     try:
         ask()
-    except (
-        Exception
-    ) as error:  # any failure of a dependency means "not ready", whatever its class
-        log.warning(
-            "readiness_check_failed", check=ask.__name__, error=type(error).__name__
-        )
+    except Exception as error:  # any failure of a dependency means "not ready", whatever its class
+        log.warning("readiness_check_failed", check=ask.__name__, error=type(error).__name__)
         return False
     return True
 

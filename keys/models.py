@@ -24,28 +24,18 @@ def key_public_id() -> str:
 class ApiKeyQuerySet(TenantQuerySet["ApiKey"]):
     def usable(self, at: datetime) -> "ApiKeyQuerySet":
         """Keys that open the door at this moment."""
-        return self.filter(
-            models.Q(expires_at=None) | models.Q(expires_at__gt=at), revoked_at=None
-        )
+        return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=at), revoked_at=None)
 
 
 class ApiKey(models.Model):
     """A customer's key. It ends at `expires_at`: its own expiry, or the end of grace after a rotation."""
 
-    public_id = models.CharField(
-        max_length=40, unique=True, default=key_public_id, editable=False
-    )
-    organization = models.ForeignKey(
-        Organization, models.PROTECT, related_name="api_keys"
-    )
+    public_id = models.CharField(max_length=40, unique=True, default=key_public_id, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="api_keys")
     name = models.CharField(max_length=80)
     mode = models.CharField(max_length=4, choices=Mode.choices)
-    hash = models.BinaryField(
-        max_length=32, unique=True, help_text="SHA-256 of the whole key."
-    )
-    prefix = models.CharField(
-        max_length=16, help_text="First characters, shown in lists."
-    )
+    hash = models.BinaryField(max_length=32, unique=True, help_text="SHA-256 of the whole key.")
+    prefix = models.CharField(max_length=16, help_text="First characters, shown in lists.")
     last4 = models.CharField(max_length=4)
     scopes = ArrayField(
         models.CharField(max_length=80),
@@ -53,9 +43,7 @@ class ApiKey(models.Model):
         blank=True,
         help_text="product:<slug> or route:<public id>; empty: everything the plan allows.",
     )
-    calls_per_minute = models.PositiveIntegerField(
-        null=True, blank=True, validators=[MinValueValidator(1)]
-    )
+    calls_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     created_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -85,9 +73,7 @@ class ApiKey(models.Model):
 class OwnerKey(models.Model):
     """A key of the owner's own services: opens /api/usage/track and /api/admin/*."""
 
-    public_id = models.CharField(
-        max_length=40, unique=True, default=key_public_id, editable=False
-    )
+    public_id = models.CharField(max_length=40, unique=True, default=key_public_id, editable=False)
     name = models.CharField(max_length=80)
     hash = models.BinaryField(max_length=32, unique=True)
     last4 = models.CharField(max_length=4)

@@ -85,9 +85,7 @@ class UsageTotal(models.Model):
     )
     sum = models.DecimalField(max_digits=38, decimal_places=12)
     count = models.BigIntegerField()
-    billed_count = models.BigIntegerField(
-        help_text="Events without a reason: those that were billed."
-    )
+    billed_count = models.BigIntegerField(help_text="Events without a reason: those that were billed.")
     min = models.DecimalField(max_digits=38, decimal_places=12)
     max = models.DecimalField(max_digits=38, decimal_places=12)
     last = models.DecimalField(max_digits=38, decimal_places=12)
@@ -110,11 +108,7 @@ class UsageTotal(models.Model):
                 name="usage_total_key",
             )
         ]
-        indexes = [
-            models.Index(
-                fields=["organization_id", "mode", "hour"], name="usage_total_hour"
-            )
-        ]
+        indexes = [models.Index(fields=["organization_id", "mode", "hour"], name="usage_total_hour")]
 
 
 class PeriodTotal(models.Model):
@@ -142,11 +136,7 @@ class PeriodTotal(models.Model):
                 name="usage_period_total_key",
             )
         ]
-        indexes = [
-            models.Index(
-                fields=["period_id", "meter_id"], name="usage_period_total_period"
-            )
-        ]
+        indexes = [models.Index(fields=["period_id", "meter_id"], name="usage_period_total_period")]
 
 
 class RefusalCount(models.Model):
@@ -190,11 +180,7 @@ class DeadLetter(models.Model):
     class Meta:
         db_table = "usage_dead_letter"
         ordering = ["-received_at", "-pk"]
-        constraints = [
-            models.UniqueConstraint(
-                "shard", "epoch", "stream_id", name="usage_dead_letter_entry"
-            )
-        ]
+        constraints = [models.UniqueConstraint("shard", "epoch", "stream_id", name="usage_dead_letter_entry")]
 
     def __str__(self) -> str:
         return f"{self.stream_id}: {self.reason[:60]}"

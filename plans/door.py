@@ -55,6 +55,7 @@ class PeriodFacts:
     starts_at: datetime
     ends_at: datetime
     is_trial: bool
+    quotas: Sequence[QuotaTerms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,6 @@ class DoorFacts:
     trial_ends_at: datetime | None
     pays_after_trial: bool
     refused_from: datetime | None
-    quotas: Sequence[QuotaTerms]
     test_quotas: Sequence[QuotaTerms]
 
 
@@ -80,9 +80,7 @@ def smallest_units(quantity: Decimal, decimals: int) -> int:
     return int(scaled)
 
 
-def door_table(
-    facts: DoorFacts, periods: Iterable[PeriodFacts], *, mode: str
-) -> tuple[Span, ...]:
+def door_table(facts: DoorFacts, periods: Iterable[PeriodFacts], *, mode: str) -> tuple[Span, ...]:
     """Spans for the periods given, in order; time outside them is STALE. Periods are split where the door closes."""
     spans: list[Span] = []
     for period in periods:
@@ -99,12 +97,8 @@ def _period_spans(facts: DoorFacts, period: PeriodFacts, mode: str) -> list[Span
     closes_us, refusal = closing
     spans = []
     if closes_us > start:
-        spans.append(
-            Span(start, closes_us, period.period_id, "", quotas, code, _warning(facts))
-        )
-    spans.append(
-        Span(max(start, closes_us), end, period.period_id, refusal, quotas, code)
-    )
+        spans.append(Span(start, closes_us, period.period_id, "", quotas, code, _warning(facts)))
+    spans.append(Span(max(start, closes_us), end, period.period_id, refusal, quotas, code))
     return spans
 
 
@@ -126,19 +120,14 @@ def _closing(facts: DoorFacts) -> tuple[int, str] | None:
     return min(moments) if moments else None
 
 
-def _quotas(
-    facts: DoorFacts, period: PeriodFacts, mode: str
-) -> tuple[tuple[tuple[int, int], ...], str]:
+def _quotas(facts: DoorFacts, period: PeriodFacts, mode: str) -> tuple[tuple[tuple[int, int], ...], str]:
     if mode == "test":
         return tuple(
-            (q.meter_id, smallest_units(q.included, q.decimals))
-            for q in facts.test_quotas
+            (q.meter_id, smallest_units(q.included, q.decimals)) for q in facts.test_quotas
         ), "quota_exceeded"
-    hard = [q for q in facts.quotas if period.is_trial or not q.has_overage]
+    hard = [q for q in period.quotas if period.is_trial or not q.has_overage]
     code = "trial_quota_reached" if period.is_trial else "quota_exceeded"
-    return tuple(
-        (q.meter_id, smallest_units(q.included, q.decimals)) for q in hard
-    ), code
+    return tuple((q.meter_id, smallest_units(q.included, q.decimals)) for q in hard), code
 
 
 def _warning(facts: DoorFacts) -> str:

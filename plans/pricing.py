@@ -68,9 +68,7 @@ class Rated:
         return sum(line.amount_minor for line in self.lines)
 
 
-def rate_period(
-    terms: Terms, usage: Mapping[str, Decimal], *, charge_fee: bool = True
-) -> Rated:
+def rate_period(terms: Terms, usage: Mapping[str, Decimal], *, charge_fee: bool = True) -> Rated:
     """Lines for the fee and for each meter, in the terms' order.
 
     `usage` maps meter slugs to quantities in the meter's unit; a missing meter is 0. `charge_fee` is False in trials and

@@ -10,9 +10,7 @@ from core.tenancy import TenantQuerySet
 class AuditEvent(models.Model):
     """Who did what, when: written by acts, never edited. `by` None is the system."""
 
-    organization = models.ForeignKey(
-        Organization, models.PROTECT, null=True, related_name="+"
-    )
+    organization = models.ForeignKey(Organization, models.PROTECT, null=True, related_name="+")
     by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
     action = models.CharField(max_length=60)
     target = models.CharField(max_length=80, blank=True)
@@ -22,9 +20,7 @@ class AuditEvent(models.Model):
     objects: ClassVar[TenantQuerySet["AuditEvent"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
-        indexes = [
-            models.Index(fields=["organization", "-at"], name="audit_organization_at")
-        ]
+        indexes = [models.Index(fields=["organization", "-at"], name="audit_organization_at")]
 
     def __str__(self) -> str:
         return f"{self.action} {self.target}"

@@ -30,17 +30,13 @@ def organization_public_id() -> str:
 class OrganizationQuerySet(models.QuerySet["Organization"]):
     def of_member(self, user: User) -> "OrganizationQuerySet":
         """Organizations in which this person has a membership, by name."""
-        return self.filter(memberships__user=user, archived_at=None).order_by(
-            "name", "pk"
-        )
+        return self.filter(memberships__user=user, archived_at=None).order_by("name", "pk")
 
 
 class Organization(models.Model):
     """A tenant. `version` rises with every change that the doors must know; `shard` says where its usage lives in Redis."""
 
-    public_id = models.CharField(
-        max_length=40, unique=True, default=organization_public_id, editable=False
-    )
+    public_id = models.CharField(max_length=40, unique=True, default=organization_public_id, editable=False)
     name = models.CharField(max_length=120)
     shard = models.PositiveSmallIntegerField(editable=False)
     version = models.BigIntegerField(default=1, editable=False)
@@ -53,15 +49,11 @@ class Organization(models.Model):
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[models.Manager["Organization"]] = models.Manager.from_queryset(
-        OrganizationQuerySet
-    )()
+    objects: ClassVar[models.Manager["Organization"]] = models.Manager.from_queryset(OrganizationQuerySet)()
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                condition=Q(shard__gte=0, shard__lt=SHARDS), name="organization_shard"
-            )
+            models.CheckConstraint(condition=Q(shard__gte=0, shard__lt=SHARDS), name="organization_shard")
         ]
 
     def __str__(self) -> str:
@@ -73,9 +65,7 @@ class Organization(models.Model):
 
 
 class Membership(models.Model):
-    organization = models.ForeignKey(
-        Organization, models.PROTECT, related_name="memberships"
-    )
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="memberships")
     user = models.ForeignKey(User, models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role.choices)
     created_at = models.DateTimeField()
@@ -98,12 +88,8 @@ def invitation_public_id() -> str:
 class Invitation(models.Model):
     """An offer to join; the link's secret is stored as a hash and shown once, in the mail."""
 
-    public_id = models.CharField(
-        max_length=40, unique=True, default=invitation_public_id, editable=False
-    )
-    organization = models.ForeignKey(
-        Organization, models.PROTECT, related_name="invitations"
-    )
+    public_id = models.CharField(max_length=40, unique=True, default=invitation_public_id, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="invitations")
     email = models.EmailField(max_length=254)
     role = models.CharField(max_length=12, choices=Role.choices)
     token_hash = models.BinaryField(max_length=32, unique=True)

@@ -13,204 +13,680 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_people'),
+        ("accounts", "0001_people"),
     ]
 
     operations = [
         BtreeGistExtension(),  # exclusion constraints compare organization ids by =
         migrations.CreateModel(
-            name='Plan',
+            name="Plan",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.CharField(max_length=60, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9_-]*$', 'Lower case letters, digits, hyphen and underscore.')])),
-                ('name', models.CharField(max_length=80)),
-                ('description', models.CharField(blank=True, max_length=200)),
-                ('is_public', models.BooleanField(default=True, help_text='Shown on the pricing page.')),
-                ('position', models.PositiveIntegerField(default=0)),
-                ('archived_at', models.DateTimeField(blank=True, null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "slug",
+                    models.CharField(
+                        max_length=60,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9_-]*$",
+                                "Lower case letters, digits, hyphen and underscore.",
+                            )
+                        ],
+                    ),
+                ),
+                ("name", models.CharField(max_length=80)),
+                ("description", models.CharField(blank=True, max_length=200)),
+                (
+                    "is_public",
+                    models.BooleanField(
+                        default=True, help_text="Shown on the pricing page."
+                    ),
+                ),
+                ("position", models.PositiveIntegerField(default=0)),
+                ("archived_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'ordering': ['position', 'pk'],
+                "ordering": ["position", "pk"],
             },
         ),
         migrations.CreateModel(
-            name='Product',
+            name="Product",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.CharField(default=plans.models.catalogue.product_public_id, editable=False, max_length=40, unique=True)),
-                ('slug', models.CharField(max_length=60, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9_-]*$', 'Lower case letters, digits, hyphen and underscore.')])),
-                ('name', models.CharField(max_length=120)),
-                ('description', models.TextField(blank=True)),
-                ('upstream_url', models.URLField(help_text='Base address of the API, for example http://geo.internal:8080', max_length=500)),
-                ('credential_header', models.CharField(blank=True, help_text='Header that carries your credential to the upstream, for example Authorization.', max_length=60)),
-                ('credential', core.crypto.EncryptedTextField(blank=True, help_text='Its value. Stored encrypted, never shown again.')),
-                ('connect_timeout_ms', models.PositiveIntegerField(default=2000)),
-                ('is_active', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('archived_at', models.DateTimeField(blank=True, null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "public_id",
+                    models.CharField(
+                        default=plans.models.catalogue.product_public_id,
+                        editable=False,
+                        max_length=40,
+                        unique=True,
+                    ),
+                ),
+                (
+                    "slug",
+                    models.CharField(
+                        max_length=60,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9_-]*$",
+                                "Lower case letters, digits, hyphen and underscore.",
+                            )
+                        ],
+                    ),
+                ),
+                ("name", models.CharField(max_length=120)),
+                ("description", models.TextField(blank=True)),
+                (
+                    "upstream_url",
+                    models.URLField(
+                        help_text="Base address of the API, for example http://geo.internal:8080",
+                        max_length=500,
+                    ),
+                ),
+                (
+                    "credential_header",
+                    models.CharField(
+                        blank=True,
+                        help_text="Header that carries your credential to the upstream, for example Authorization.",
+                        max_length=60,
+                    ),
+                ),
+                (
+                    "credential",
+                    core.crypto.EncryptedTextField(
+                        blank=True,
+                        help_text="Its value. Stored encrypted, never shown again.",
+                    ),
+                ),
+                ("connect_timeout_ms", models.PositiveIntegerField(default=2000)),
+                ("is_active", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("archived_at", models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='StatePush',
+            name="StatePush",
             fields=[
-                ('organization', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='+', serialize=False, to='accounts.organization')),
+                (
+                    "organization",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to="accounts.organization",
+                    ),
+                ),
                 ('version', models.BigIntegerField()),
+                ('is_new', models.BooleanField(default=False, help_text='Redis has never known it: its state may be created there.')),
             ],
         ),
         migrations.CreateModel(
-            name='Meter',
+            name="Meter",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.CharField(max_length=60, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9_-]*$', 'Lower case letters, digits, hyphen and underscore.')])),
-                ('name', models.CharField(max_length=120)),
-                ('unit', models.CharField(help_text='Singular, as on an invoice: call, token, GB-hour.', max_length=30)),
-                ('aggregation', models.CharField(choices=[('sum', 'Sum'), ('count', 'Count'), ('max', 'Maximum'), ('last', 'Last'), ('unique', 'Unique count')], default='sum', max_length=8)),
-                ('decimals', models.PositiveSmallIntegerField(default=0, validators=[django.core.validators.MaxValueValidator(9)])),
-                ('archived_at', models.DateTimeField(blank=True, null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "slug",
+                    models.CharField(
+                        max_length=60,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9_-]*$",
+                                "Lower case letters, digits, hyphen and underscore.",
+                            )
+                        ],
+                    ),
+                ),
+                ("name", models.CharField(max_length=120)),
+                (
+                    "unit",
+                    models.CharField(
+                        help_text="Singular, as on an invoice: call, token, GB-hour.",
+                        max_length=30,
+                    ),
+                ),
+                (
+                    "aggregation",
+                    models.CharField(
+                        choices=[
+                            ("sum", "Sum"),
+                            ("count", "Count"),
+                            ("max", "Maximum"),
+                            ("last", "Last"),
+                            ("unique", "Unique count"),
+                        ],
+                        default="sum",
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "decimals",
+                    models.PositiveSmallIntegerField(
+                        default=0,
+                        validators=[django.core.validators.MaxValueValidator(9)],
+                    ),
+                ),
+                ("archived_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('decimals__lte', 9)), name='meter_decimals')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("decimals__lte", 9)), name="meter_decimals"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='PlanVersion',
+            name="PlanVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('state', models.CharField(choices=[('draft', 'Draft'), ('published', 'Published'), ('retired', 'Retired')], default='draft', max_length=10)),
-                ('currency', models.CharField(default='USD', max_length=3)),
-                ('interval', models.CharField(choices=[('month', 'Monthly'), ('year', 'Yearly')], default='month', max_length=5)),
-                ('fee_minor', models.BigIntegerField(default=0, help_text='Fee per interval, minor units.', validators=[django.core.validators.MinValueValidator(0)])),
-                ('trial_days', models.PositiveIntegerField(default=0)),
-                ('features', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=60, validators=[django.core.validators.RegexValidator('^[a-z][a-z0-9_]*$', 'Lower case letters, digits and underscore.')]), blank=True, default=list, help_text='Entitlements that routes and pages ask for: basic_endpoints, all_endpoints, webhooks.', size=None)),
-                ('texts', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=120), blank=True, default=list, help_text='Lines on the pricing page.', size=None)),
-                ('published_at', models.DateTimeField(blank=True, null=True)),
-                ('plan', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='plans.plan')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("draft", "Draft"),
+                            ("published", "Published"),
+                            ("retired", "Retired"),
+                        ],
+                        default="draft",
+                        max_length=10,
+                    ),
+                ),
+                ("currency", models.CharField(default="USD", max_length=3)),
+                (
+                    "interval",
+                    models.CharField(
+                        choices=[("month", "Monthly"), ("year", "Yearly")],
+                        default="month",
+                        max_length=5,
+                    ),
+                ),
+                (
+                    "fee_minor",
+                    models.BigIntegerField(
+                        default=0,
+                        help_text="Fee per interval, minor units.",
+                        validators=[django.core.validators.MinValueValidator(0)],
+                    ),
+                ),
+                ("trial_days", models.PositiveIntegerField(default=0)),
+                (
+                    "features",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(
+                            max_length=60,
+                            validators=[
+                                django.core.validators.RegexValidator(
+                                    "^[a-z][a-z0-9_]*$",
+                                    "Lower case letters, digits and underscore.",
+                                )
+                            ],
+                        ),
+                        blank=True,
+                        default=list,
+                        help_text="Entitlements that routes and pages ask for: basic_endpoints, all_endpoints, webhooks.",
+                        size=None,
+                    ),
+                ),
+                (
+                    "texts",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=120),
+                        blank=True,
+                        default=list,
+                        help_text="Lines on the pricing page.",
+                        size=None,
+                    ),
+                ),
+                ("published_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "plan",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="versions",
+                        to="plans.plan",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['plan', '-number'],
+                "ordering": ["plan", "-number"],
             },
         ),
         migrations.CreateModel(
-            name='PriceComponent',
+            name="PriceComponent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('included', models.DecimalField(decimal_places=9, default=0, max_digits=24, validators=[django.core.validators.MinValueValidator(0)])),
-                ('overage_price', models.DecimalField(blank=True, decimal_places=12, help_text='Per unit above the included quantity, major currency units. Empty: refused above it (hard quota).', max_digits=24, null=True, validators=[django.core.validators.MinValueValidator(0)])),
-                ('meter', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='plans.meter')),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='components', to='plans.planversion')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "included",
+                    models.DecimalField(
+                        decimal_places=9,
+                        default=0,
+                        max_digits=24,
+                        validators=[django.core.validators.MinValueValidator(0)],
+                    ),
+                ),
+                (
+                    "overage_price",
+                    models.DecimalField(
+                        blank=True,
+                        decimal_places=12,
+                        help_text="Per unit above the included quantity, major currency units. Empty: refused above it (hard quota).",
+                        max_digits=24,
+                        null=True,
+                        validators=[django.core.validators.MinValueValidator(0)],
+                    ),
+                ),
+                (
+                    "meter",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="plans.meter",
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="components",
+                        to="plans.planversion",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='RateLimit',
+            name="RateLimit",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('window_seconds', models.PositiveIntegerField(default=60, validators=[django.core.validators.MinValueValidator(1)])),
-                ('calls', models.PositiveIntegerField(validators=[django.core.validators.MinValueValidator(1)])),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rate_limits', to='plans.planversion')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "window_seconds",
+                    models.PositiveIntegerField(
+                        default=60,
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "calls",
+                    models.PositiveIntegerField(
+                        validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="rate_limits",
+                        to="plans.planversion",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['window_seconds'],
+                "ordering": ["window_seconds"],
             },
         ),
         migrations.CreateModel(
-            name='Route',
+            name="Route",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.CharField(default=plans.models.catalogue.route_public_id, editable=False, max_length=40, unique=True)),
-                ('name', models.CharField(max_length=120)),
-                ('methods', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=7), help_text='Methods in capitals; HEAD comes with GET.', size=None)),
-                ('path', models.CharField(max_length=300, validators=[django.core.validators.RegexValidator('^/', 'Starts with a slash.')])),
-                ('position', models.PositiveIntegerField(default=0)),
-                ('units', models.DecimalField(decimal_places=9, default=1, help_text='Counted per billed call.', max_digits=24, validators=[django.core.validators.MinValueValidator(0)])),
-                ('bill_client_errors', models.BooleanField(default=False, help_text='Also bill answers of 400 to 499.')),
-                ('required_feature', models.CharField(blank=True, help_text='Only plans with this feature may call, for example all_endpoints.', max_length=60, validators=[django.core.validators.RegexValidator('^[a-z][a-z0-9_]*$', 'Lower case letters, digits and underscore.')])),
-                ('timeout_ms', models.PositiveIntegerField(default=30000, help_text="Longest wait for the upstream's next bytes.")),
-                ('body_limit_bytes', models.PositiveBigIntegerField(default=10485760)),
-                ('is_active', models.BooleanField(default=True)),
-                ('archived_at', models.DateTimeField(blank=True, null=True)),
-                ('meter', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='routes', to='plans.meter')),
-                ('product', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='routes', to='plans.product')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "public_id",
+                    models.CharField(
+                        default=plans.models.catalogue.route_public_id,
+                        editable=False,
+                        max_length=40,
+                        unique=True,
+                    ),
+                ),
+                ("name", models.CharField(max_length=120)),
+                (
+                    "methods",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=7),
+                        help_text="Methods in capitals; HEAD comes with GET.",
+                        size=None,
+                    ),
+                ),
+                (
+                    "path",
+                    models.CharField(
+                        max_length=300,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^/", "Starts with a slash."
+                            )
+                        ],
+                    ),
+                ),
+                ("position", models.PositiveIntegerField(default=0)),
+                (
+                    "units",
+                    models.DecimalField(
+                        decimal_places=9,
+                        default=1,
+                        help_text="Counted per billed call.",
+                        max_digits=24,
+                        validators=[django.core.validators.MinValueValidator(0)],
+                    ),
+                ),
+                (
+                    "bill_client_errors",
+                    models.BooleanField(
+                        default=False, help_text="Also bill answers of 400 to 499."
+                    ),
+                ),
+                (
+                    "required_feature",
+                    models.CharField(
+                        blank=True,
+                        help_text="Only plans with this feature may call, for example all_endpoints.",
+                        max_length=60,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z][a-z0-9_]*$",
+                                "Lower case letters, digits and underscore.",
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "timeout_ms",
+                    models.PositiveIntegerField(
+                        default=30000,
+                        help_text="Longest wait for the upstream's next bytes.",
+                    ),
+                ),
+                ("body_limit_bytes", models.PositiveBigIntegerField(default=10485760)),
+                ("is_active", models.BooleanField(default=True)),
+                ("archived_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "meter",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="routes",
+                        to="plans.meter",
+                    ),
+                ),
+                (
+                    "product",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="routes",
+                        to="plans.product",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['product', 'position', 'pk'],
+                "ordering": ["product", "position", "pk"],
             },
         ),
         migrations.CreateModel(
-            name='Subscription',
+            name="Subscription",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.CharField(default=plans.models.subscription.subscription_public_id, editable=False, max_length=40, unique=True)),
-                ('status', models.CharField(choices=[('trialing', 'Trial'), ('active', 'Active'), ('past_due', 'Past due'), ('suspended', 'Suspended'), ('cancelled', 'Cancelled')], max_length=10)),
-                ('started_at', models.DateTimeField()),
-                ('trial_ends_at', models.DateTimeField(blank=True, null=True)),
-                ('past_due_since', models.DateTimeField(blank=True, null=True)),
-                ('cancel_at_period_end', models.BooleanField(default=False)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('next_version', models.ForeignKey(blank=True, help_text="Takes effect at the period's end.", null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='plans.planversion')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='accounts.organization')),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='plans.planversion')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "public_id",
+                    models.CharField(
+                        default=plans.models.subscription.subscription_public_id,
+                        editable=False,
+                        max_length=40,
+                        unique=True,
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("trialing", "Trial"),
+                            ("active", "Active"),
+                            ("past_due", "Past due"),
+                            ("suspended", "Suspended"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("started_at", models.DateTimeField()),
+                ("trial_ends_at", models.DateTimeField(blank=True, null=True)),
+                ("past_due_since", models.DateTimeField(blank=True, null=True)),
+                ("cancels_at", models.DateTimeField(blank=True, help_text='Cancelled for this moment; can be undone until then.', null=True)),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "next_version",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="Takes effect at the period's end.",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="plans.planversion",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="subscriptions",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="subscriptions",
+                        to="plans.planversion",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Period',
+            name="Period",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('anchor', models.DateTimeField()),
-                ('is_trial', models.BooleanField(default=False)),
-                ('starts_at', models.DateTimeField()),
-                ('ends_at', models.DateTimeField()),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='periods', to='accounts.organization')),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='plans.planversion')),
-                ('subscription', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='periods', to='plans.subscription')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("anchor", models.DateTimeField()),
+                ("is_trial", models.BooleanField(default=False)),
+                ("starts_at", models.DateTimeField()),
+                ("ends_at", models.DateTimeField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="periods",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="plans.planversion",
+                    ),
+                ),
+                (
+                    "subscription",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="periods",
+                        to="plans.subscription",
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='planversion',
-            constraint=models.UniqueConstraint(models.F('plan'), models.F('number'), name='plan_version_number'),
+            model_name="planversion",
+            constraint=models.UniqueConstraint(
+                models.F("plan"), models.F("number"), name="plan_version_number"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='planversion',
-            constraint=models.CheckConstraint(condition=models.Q(('fee_minor__gte', 0)), name='plan_version_fee'),
+            model_name="planversion",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("fee_minor__gte", 0)), name="plan_version_fee"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='pricecomponent',
-            constraint=models.UniqueConstraint(models.F('version'), models.F('meter'), name='price_component_meter'),
+            model_name="pricecomponent",
+            constraint=models.UniqueConstraint(
+                models.F("version"), models.F("meter"), name="price_component_meter"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='pricecomponent',
-            constraint=models.CheckConstraint(condition=models.Q(('included__gte', 0)), name='price_component_included'),
+            model_name="pricecomponent",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("included__gte", 0)),
+                name="price_component_included",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ratelimit',
-            constraint=models.UniqueConstraint(models.F('version'), models.F('window_seconds'), name='rate_limit_window'),
+            model_name="ratelimit",
+            constraint=models.UniqueConstraint(
+                models.F("version"),
+                models.F("window_seconds"),
+                name="rate_limit_window",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='route',
-            constraint=models.CheckConstraint(condition=models.Q(('units__gte', 0)), name='route_units'),
+            model_name="route",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("units__gte", 0)), name="route_units"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=django.contrib.postgres.constraints.ExclusionConstraint(expressions=[('organization', '='), (plans.models.subscription.TimeRange('started_at', 'ended_at', django.contrib.postgres.fields.ranges.RangeBoundary()), '&&')], name='subscription_one_at_a_time'),
+            model_name="subscription",
+            constraint=django.contrib.postgres.constraints.ExclusionConstraint(
+                expressions=[
+                    ("organization", "="),
+                    (
+                        plans.models.subscription.TimeRange(
+                            "started_at",
+                            "ended_at",
+                            django.contrib.postgres.fields.ranges.RangeBoundary(),
+                        ),
+                        "&&",
+                    ),
+                ],
+                name="subscription_one_at_a_time",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(('ended_at', None), ('ended_at__gte', models.F('started_at')), _connector='OR'), name='subscription_ends_after_start'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("ended_at", None),
+                    ("ended_at__gte", models.F("started_at")),
+                    _connector="OR",
+                ),
+                name="subscription_ends_after_start",
+            ),
         ),
         migrations.AddIndex(
-            model_name='period',
-            index=models.Index(fields=['organization', '-starts_at'], name='period_organization_start'),
+            model_name="period",
+            index=models.Index(
+                fields=["organization", "-starts_at"], name="period_organization_start"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='period',
-            constraint=django.contrib.postgres.constraints.ExclusionConstraint(expressions=[('organization', '='), (plans.models.subscription.TimeRange('starts_at', 'ends_at', django.contrib.postgres.fields.ranges.RangeBoundary()), '&&')], name='period_no_overlap'),
+            model_name="period",
+            constraint=django.contrib.postgres.constraints.ExclusionConstraint(
+                expressions=[
+                    ("organization", "="),
+                    (
+                        plans.models.subscription.TimeRange(
+                            "starts_at",
+                            "ends_at",
+                            django.contrib.postgres.fields.ranges.RangeBoundary(),
+                        ),
+                        "&&",
+                    ),
+                ],
+                name="period_no_overlap",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='period',
-            constraint=models.CheckConstraint(condition=models.Q(('ends_at__gt', models.F('starts_at'))), name='period_ends_after_start'),
+            model_name="period",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("ends_at__gt", models.F("starts_at"))),
+                name="period_ends_after_start",
+            ),
         ),
     ]

@@ -8,12 +8,8 @@ from django.db.models import Q
 from core.crypto import EncryptedTextField
 from core.ids import public_id
 
-SLUG = RegexValidator(
-    r"^[a-z0-9][a-z0-9_-]*$", "Lower case letters, digits, hyphen and underscore."
-)
-FEATURE = RegexValidator(
-    r"^[a-z][a-z0-9_]*$", "Lower case letters, digits and underscore."
-)
+SLUG = RegexValidator(r"^[a-z0-9][a-z0-9_-]*$", "Lower case letters, digits, hyphen and underscore.")
+FEATURE = RegexValidator(r"^[a-z][a-z0-9_]*$", "Lower case letters, digits and underscore.")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -38,21 +34,13 @@ class Meter(models.Model):
 
     slug = models.CharField(max_length=60, unique=True, validators=[SLUG])
     name = models.CharField(max_length=120)
-    unit = models.CharField(
-        max_length=30, help_text="Singular, as on an invoice: call, token, GB-hour."
-    )
-    aggregation = models.CharField(
-        max_length=8, choices=Aggregation.choices, default=Aggregation.SUM
-    )
-    decimals = models.PositiveSmallIntegerField(
-        default=0, validators=[MaxValueValidator(9)]
-    )
+    unit = models.CharField(max_length=30, help_text="Singular, as on an invoice: call, token, GB-hour.")
+    aggregation = models.CharField(max_length=8, choices=Aggregation.choices, default=Aggregation.SUM)
+    decimals = models.PositiveSmallIntegerField(default=0, validators=[MaxValueValidator(9)])
     archived_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(condition=Q(decimals__lte=9), name="meter_decimals")
-        ]
+        constraints = [models.CheckConstraint(condition=Q(decimals__lte=9), name="meter_decimals")]
 
     def __str__(self) -> str:
         return self.name
@@ -61,9 +49,7 @@ class Meter(models.Model):
 class Product(models.Model):
     """An API that is sold, reached at `/{slug}/...` on the gateway."""
 
-    public_id = models.CharField(
-        max_length=40, unique=True, default=product_public_id, editable=False
-    )
+    public_id = models.CharField(max_length=40, unique=True, default=product_public_id, editable=False)
     slug = models.CharField(max_length=60, unique=True, validators=[SLUG])
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
@@ -76,9 +62,7 @@ class Product(models.Model):
         blank=True,
         help_text="Header that carries your credential to the upstream, for example Authorization.",
     )
-    credential = EncryptedTextField(
-        blank=True, help_text="Its value. Stored encrypted, never shown again."
-    )
+    credential = EncryptedTextField(blank=True, help_text="Its value. Stored encrypted, never shown again.")
     connect_timeout_ms = models.PositiveIntegerField(default=2_000)
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -94,18 +78,14 @@ class Route(models.Model):
     `path`: literal segments, `{name}` for one segment, a last `*` for the rest.
     """
 
-    public_id = models.CharField(
-        max_length=40, unique=True, default=route_public_id, editable=False
-    )
+    public_id = models.CharField(max_length=40, unique=True, default=route_public_id, editable=False)
     product = models.ForeignKey(Product, models.PROTECT, related_name="routes")
     name = models.CharField(max_length=120)
     methods = ArrayField(
         models.CharField(max_length=7),
         help_text="Methods in capitals; HEAD comes with GET.",
     )
-    path = models.CharField(
-        max_length=300, validators=[RegexValidator(r"^/", "Starts with a slash.")]
-    )
+    path = models.CharField(max_length=300, validators=[RegexValidator(r"^/", "Starts with a slash.")])
     position = models.PositiveIntegerField(default=0)
     meter = models.ForeignKey(Meter, models.PROTECT, related_name="routes")
     units = models.DecimalField(
@@ -115,9 +95,7 @@ class Route(models.Model):
         validators=[MinValueValidator(0)],
         help_text="Counted per billed call.",
     )
-    bill_client_errors = models.BooleanField(
-        default=False, help_text="Also bill answers of 400 to 499."
-    )
+    bill_client_errors = models.BooleanField(default=False, help_text="Also bill answers of 400 to 499.")
     required_feature = models.CharField(
         max_length=60,
         blank=True,
@@ -133,9 +111,7 @@ class Route(models.Model):
 
     class Meta:
         ordering = ["product", "position", "pk"]
-        constraints = [
-            models.CheckConstraint(condition=Q(units__gte=0), name="route_units")
-        ]
+        constraints = [models.CheckConstraint(condition=Q(units__gte=0), name="route_units")]
 
     def __str__(self) -> str:
         return f"{self.product.slug}{self.path}"

@@ -23,9 +23,7 @@ class Plan(models.Model):
     slug = models.CharField(max_length=60, unique=True, validators=[SLUG])
     name = models.CharField(max_length=80)
     description = models.CharField(max_length=200, blank=True)
-    is_public = models.BooleanField(
-        default=True, help_text="Shown on the pricing page."
-    )
+    is_public = models.BooleanField(default=True, help_text="Shown on the pricing page.")
     position = models.PositiveIntegerField(default=0)
     archived_at = models.DateTimeField(null=True, blank=True)
 
@@ -44,13 +42,9 @@ class Plan(models.Model):
 class PlanVersion(models.Model):
     plan = models.ForeignKey(Plan, models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
-    state = models.CharField(
-        max_length=10, choices=VersionState.choices, default=VersionState.DRAFT
-    )
+    state = models.CharField(max_length=10, choices=VersionState.choices, default=VersionState.DRAFT)
     currency = models.CharField(max_length=3, default="USD")
-    interval = models.CharField(
-        max_length=5, choices=Interval.choices, default=Interval.MONTH
-    )
+    interval = models.CharField(max_length=5, choices=Interval.choices, default=Interval.MONTH)
     fee_minor = models.BigIntegerField(
         default=0,
         validators=[MinValueValidator(0)],
@@ -75,9 +69,7 @@ class PlanVersion(models.Model):
         ordering = ["plan", "-number"]
         constraints = [
             models.UniqueConstraint("plan", "number", name="plan_version_number"),
-            models.CheckConstraint(
-                condition=Q(fee_minor__gte=0), name="plan_version_fee"
-            ),
+            models.CheckConstraint(condition=Q(fee_minor__gte=0), name="plan_version_fee"),
         ]
 
     def __str__(self) -> str:
@@ -86,9 +78,7 @@ class PlanVersion(models.Model):
     @property
     def is_free(self) -> bool:
         """Nothing is ever charged: no fee, and what is over the included quantity is refused."""
-        return self.fee_minor == 0 and all(
-            c.overage_price is None for c in self.components.all()
-        )
+        return self.fee_minor == 0 and all(c.overage_price is None for c in self.components.all())
 
 
 class PriceComponent(models.Model):
@@ -111,9 +101,7 @@ class PriceComponent(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint("version", "meter", name="price_component_meter"),
-            models.CheckConstraint(
-                condition=Q(included__gte=0), name="price_component_included"
-            ),
+            models.CheckConstraint(condition=Q(included__gte=0), name="price_component_included"),
         ]
 
     def __str__(self) -> str:
@@ -124,18 +112,12 @@ class RateLimit(models.Model):
     """At most `calls` in any window of so many seconds, over all keys of an organization in one mode."""
 
     version = models.ForeignKey(PlanVersion, models.CASCADE, related_name="rate_limits")
-    window_seconds = models.PositiveIntegerField(
-        default=60, validators=[MinValueValidator(1)]
-    )
+    window_seconds = models.PositiveIntegerField(default=60, validators=[MinValueValidator(1)])
     calls = models.PositiveIntegerField(validators=[MinValueValidator(1)])
 
     class Meta:
         ordering = ["window_seconds"]
-        constraints = [
-            models.UniqueConstraint(
-                "version", "window_seconds", name="rate_limit_window"
-            )
-        ]
+        constraints = [models.UniqueConstraint("version", "window_seconds", name="rate_limit_window")]
 
     def __str__(self) -> str:
         return f"{self.calls} per {self.window_seconds} s"

@@ -39,15 +39,9 @@ def subscription_public_id() -> str:
 class Subscription(models.Model):
     """An organization's stay with Farebox; at most one at any time. The plan version of now stands in its open period."""
 
-    public_id = models.CharField(
-        max_length=40, unique=True, default=subscription_public_id, editable=False
-    )
-    organization = models.ForeignKey(
-        Organization, models.PROTECT, related_name="subscriptions"
-    )
-    version = models.ForeignKey(
-        PlanVersion, models.PROTECT, related_name="subscriptions"
-    )
+    public_id = models.CharField(max_length=40, unique=True, default=subscription_public_id, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="subscriptions")
+    version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="subscriptions")
     next_version = models.ForeignKey(
         PlanVersion,
         models.PROTECT,
@@ -60,7 +54,9 @@ class Subscription(models.Model):
     started_at = models.DateTimeField()
     trial_ends_at = models.DateTimeField(null=True, blank=True)
     past_due_since = models.DateTimeField(null=True, blank=True)
-    cancel_at_period_end = models.BooleanField(default=False)
+    cancels_at = models.DateTimeField(
+        null=True, blank=True, help_text="Cancelled for this moment; can be undone until then."
+    )
     ended_at = models.DateTimeField(null=True, blank=True)
 
     objects: ClassVar[TenantQuerySet["Subscription"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
@@ -93,12 +89,8 @@ class Period(models.Model):
     Its months run from `anchor` (the start of the subscription or of the last immediate plan change).
     """
 
-    organization = models.ForeignKey(
-        Organization, models.PROTECT, related_name="periods"
-    )
-    subscription = models.ForeignKey(
-        Subscription, models.PROTECT, related_name="periods"
-    )
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="periods")
+    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="periods")
     version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="+")
     anchor = models.DateTimeField()
     is_trial = models.BooleanField(default=False)
@@ -119,15 +111,9 @@ class Period(models.Model):
                     ),
                 ],
             ),
-            models.CheckConstraint(
-                condition=Q(ends_at__gt=F("starts_at")), name="period_ends_after_start"
-            ),
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="period_ends_after_start"),
         ]
-        indexes = [
-            models.Index(
-                fields=["organization", "-starts_at"], name="period_organization_start"
-            )
-        ]
+        indexes = [models.Index(fields=["organization", "-starts_at"], name="period_organization_start")]
 
     def __str__(self) -> str:
         return f"{self.starts_at:%Y-%m-%d} to {self.ends_at:%Y-%m-%d}"
@@ -136,10 +122,11 @@ class Period(models.Model):
 class StatePush(models.Model):
     """Outbox: this organization's version still has to reach Redis. One row each, deleted when Redis confirmed it."""
 
-    organization = models.OneToOneField(
-        Organization, models.CASCADE, primary_key=True, related_name="+"
-    )
+    organization = models.OneToOneField(Organization, models.CASCADE, primary_key=True, related_name="+")
     version = models.BigIntegerField()
+    is_new = models.BooleanField(
+        default=False, help_text="Redis has never known it: its state may be created there."
+    )
 
     objects: ClassVar[TenantQuerySet["StatePush"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 

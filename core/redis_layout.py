@@ -1,0 +1,86 @@
+"""Names of the keys in the usage Redis. Every key starts with the layout's number and its shard's hash tag, so that all
+keys of one script call live in one slot of a Cluster and a later layout can stand beside this one.
+"""
+
+from functools import cache
+
+LAYOUT = "fb1"
+SHARDS = 64
+
+
+@cache
+def shard_tag(shard: int) -> str:
+    """`{s17}`: the part of a key that decides its slot. Raises ValueError outside 0 to 63."""
+    if not 0 <= shard < SHARDS:
+        raise ValueError(f"there is no shard {shard}")
+    return f"{{s{shard:02d}}}"
+
+
+@cache
+def _prefix(shard: int) -> str:
+    return f"{LAYOUT}:{shard_tag(shard)}:"
+
+
+def stream_key(shard: int) -> str:
+    """Stream of settled events: `e` the event, `q` its "epoch:seq"."""
+    return _prefix(shard) + "stream"
+
+
+def shard_key(shard: int) -> str:
+    """Hash: `epoch`, a random text made anew after a loss, and `seq`, the events numbered under it."""
+    return _prefix(shard) + "shard"
+
+
+def organization_key(shard: int, org_id: int) -> str:
+    """Hash: `v`, the organization's version. Missing means lost or never pushed, never "nothing used"."""
+    return f"{_prefix(shard)}o:{org_id}"
+
+
+def usage_prefix(shard: int, org_id: int) -> str:
+    """What the usage keys of one organization start with."""
+    return f"{_prefix(shard)}u:{org_id}:"
+
+
+def usage_key(shard: int, org_id: int, mode: str, period_id: int | str) -> str:
+    """Hash: settled quantity by meter id, reserved by `r` + meter id, in whole smallest units of the meter."""
+    return f"{usage_prefix(shard, org_id)}{mode}:{period_id}"
+
+
+def rate_key(shard: int, org_id: int, mode: str, seconds: int) -> str:
+    """Packed sub-buckets of one window of an organization."""
+    return f"{_prefix(shard)}rl:{org_id}:{mode}:{seconds}"
+
+
+def key_rate_key(shard: int, key_id: int | str, seconds: int) -> str:
+    """Packed sub-buckets of one window of an API key."""
+    return f"{_prefix(shard)}rlk:{key_id}:{seconds}"
+
+
+def reservations_key(shard: int, org_id: int) -> str:
+    """Sorted set: open reservations "nonce:mode:period:meter:units" by the microsecond at which they expire."""
+    return f"{_prefix(shard)}res:{org_id}"
+
+
+def expiries_key(shard: int) -> str:
+    """Set: organizations that may hold reservations; tells the sweep where to look."""
+    return _prefix(shard) + "resx"
+
+
+def settled_key(shard: int, nonce: str) -> str:
+    """Marker that a reservation was settled: a repeated settle is told "done" for ten minutes."""
+    return f"{_prefix(shard)}done:{nonce}"
+
+
+def claim_key(shard: int, org_id: int, digest: str) -> str:
+    """Claim of an id that a caller gave to an ingested event."""
+    return f"{_prefix(shard)}claim:{org_id}:{digest}"
+
+
+def refusals_prefix(shard: int) -> str:
+    """What the refusal counters of a shard start with; the script adds the minute of its own clock."""
+    return _prefix(shard) + "ref:"
+
+
+def refusals_key(shard: int, minute: int) -> str:
+    """Hash: refusals of one minute (since 1970) by "org:mode:key:reason"."""
+    return f"{refusals_prefix(shard)}{minute}"

@@ -1,0 +1,37 @@
+-- Usage reported afterwards, already sized: claimed by its caller's id, appended, counted; always recorded, whatever the quota.
+-- A batch is checked whole before its first write. KEYS: 1 shard, 2 stream, then per event: organization, usage, claim
+-- ARGV: 1 events, 2 life of a claim (ms), then per event: meter, units, usage expiry (ms), event
+local shard = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+local seq = whole(shard[2])
+redis.call('XLEN', KEYS[2])
+local claim_life = text(given(ARGV[2], 'life'))
+local verdicts, claimed, totals = {}, {}, {}
+for i = 1, tonumber(ARGV[1]) do
+  local k, a = 3 * i, 4 * i - 1
+  local usage, claim, counter = KEYS[k + 1], KEYS[k + 2], KEYS[k + 1] .. '/' .. ARGV[a]
+  local version = redis.call('HGET', KEYS[k], 'v')
+  local total = totals[counter] or (whole(redis.call('HGET', usage, ARGV[a])) + whole(redis.call('HGET', usage, 'r' .. ARGV[a])))
+  local units = given(ARGV[a + 1], 'units')
+  given(ARGV[a + 2], 'expiry')
+  if not version or not shard[1] then
+    verdicts[i] = 'nostate'
+  elseif claimed[claim] or redis.call('EXISTS', claim) == 1 then
+    verdicts[i] = 'duplicate'
+  elseif total + units > LARGEST then
+    verdicts[i] = 'out_of_range'
+  else
+    verdicts[i], claimed[claim], totals[counter] = 'accepted', true, total + units
+  end
+end
+for i, verdict in ipairs(verdicts) do
+  if verdict == 'accepted' then
+    local k, a = 3 * i, 4 * i - 1
+    seq = seq + 1
+    redis.call('XADD', KEYS[2], '*', 'e', ARGV[a + 3], 'q', shard[1] .. ':' .. text(seq))
+    redis.call('HINCRBY', KEYS[1], 'seq', 1)
+    redis.call('SET', KEYS[k + 2], '1', 'PX', claim_life)
+    redis.call('HINCRBY', KEYS[k + 1], ARGV[a], ARGV[a + 1])
+    redis.call('PEXPIREAT', KEYS[k + 1], ARGV[a + 2], 'GT')
+  end
+end
+return verdicts

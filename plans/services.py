@@ -1,0 +1,475 @@
+"""Acts on plans and subscriptions. Each raises the organization's version, so that the doors know on the next call."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Count, Q
+
+from accounts.models import AuditEvent, Organization, OrganizationStatus, User
+from core.errors import PortalError
+from plans.models import (
+    Period,
+    PlanVersion,
+    Subscription,
+    SubscriptionStatus,
+    VersionState,
+)
+from plans.periods import month_bounds
+from plans.versions import raise_version
+
+PERIODS_LAID_AHEAD = 2
+
+
+class PaymentNeeded(PortalError):
+    code, status = "payment_required", 402
+    title = "This plan needs a payment method, and its trial has been used"
+
+
+class VersionNotOnSale(PortalError):
+    code, status, title = "plan_not_available", 400, "This plan is not available"
+
+
+class AlreadySubscribed(PortalError):
+    code, status, title = (
+        "already_subscribed",
+        409,
+        "This organization already has a plan",
+    )
+
+
+class NothingToChange(PortalError):
+    code, status, title = "nothing_to_change", 409, "This is the plan already"
+
+
+@transaction.atomic
+def publish_version(*, version: PlanVersion, by: User | None, at: datetime) -> PlanVersion:
+    """Put a draft on sale. From now on it never changes (a trigger refuses). Raises VersionNotOnSale unless it is a draft."""
+    version = PlanVersion.objects.select_for_update().get(pk=version.pk)
+    if version.state != VersionState.DRAFT:
+        raise VersionNotOnSale("Only a draft can be published.")
+    version.state, version.published_at = VersionState.PUBLISHED, at
+    version.save(update_fields=["state", "published_at"])
+    _audit(None, by, "plan.published", str(version), at)
+    return version
+
+
+@transaction.atomic
+def start_subscription(
+    *,
+    organization: Organization,
+    version: PlanVersion,
+    by: User | None,
+    at: datetime,
+    has_payment: bool = False,
+) -> Subscription:
+    """Subscribe an organization that has no open subscription; paid plans start in their trial.
+
+    Raises AlreadySubscribed, VersionNotOnSale, or PaymentNeeded when the trial was used before and nobody pays.
+    """
+    organization = _locked(organization)
+    _check_on_sale(version)
+    if _open_subscription(organization, at) is not None:
+        raise AlreadySubscribed
+    trial_ends_at = _trial_end(organization, version, at)
+    if trial_ends_at is None and not version.is_free and not has_payment:
+        raise PaymentNeeded
+    is_first = not organization.subscriptions.exists()
+    subscription = Subscription.objects.create(
+        organization=organization,
+        version=version,
+        status=SubscriptionStatus.TRIALING
+        if trial_ends_at and not has_payment
+        else SubscriptionStatus.ACTIVE,
+        started_at=at,
+        trial_ends_at=trial_ends_at,
+    )
+    _lay_periods(subscription, start=at)
+    raise_version(organization, is_new=is_first)
+    _audit(
+        organization,
+        by,
+        "subscription.started",
+        subscription.public_id,
+        at,
+        plan=version.plan.slug,
+    )
+    return subscription
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChange:
+    """When a change of plan takes effect; `at_once` False is at the end of the present period."""
+
+    at_once: bool
+    effective_at: datetime
+
+
+def preview_change(*, subscription: Subscription, version: PlanVersion, at: datetime) -> PlanChange:
+    """What `change_plan` would do. An upgrade is at once; a downgrade waits, except when the door is closed anyway."""
+    if not _is_open(subscription, at) or is_upgrade(subscription.version, version):
+        return PlanChange(True, at)
+    return PlanChange(False, _period_at(subscription, at).ends_at)
+
+
+def is_upgrade(old: PlanVersion, new: PlanVersion) -> bool:
+    """More is paid a month, in the list price."""
+    return _monthly(new) > _monthly(old)
+
+
+@transaction.atomic
+def change_plan(
+    *, subscription: Subscription, version: PlanVersion, by: User | None, at: datetime
+) -> Subscription:
+    """Upgrade at once (the period closes, a new one starts with its full included quantity) or downgrade at period's end.
+
+    On a closed door (trial over, cancelled) the old subscription ends and a new one starts. Raises NothingToChange,
+    VersionNotOnSale or PaymentNeeded. Rule: DESIGN.md, section 5.
+    """
+    organization = _locked(subscription.organization)
+    subscription = (
+        Subscription.objects.for_organization(organization).select_for_update().get(pk=subscription.pk)
+    )
+    _check_on_sale(version)
+    if not _is_open(subscription, at):
+        return _restart(organization, subscription, version, by, at)
+    if version.pk == subscription.version_id and subscription.cancels_at is None:
+        return _forget_next(organization, subscription, by, at)
+    if is_upgrade(subscription.version, version):
+        _upgrade(organization, subscription, version, at)
+    else:
+        subscription.next_version, subscription.cancels_at = version, None
+        subscription.save(update_fields=["next_version", "cancels_at"])
+        _relay_future(subscription, at)
+    raise_version(organization)
+    _audit(
+        organization,
+        by,
+        "plan.changed",
+        version.plan.slug,
+        at,
+        old=subscription.version.plan.slug,
+    )
+    return subscription
+
+
+@transaction.atomic
+def cancel_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
+    """Cancel at the end of the present period; until then calls pass and it can be undone."""
+    if subscription.ended_at is not None or subscription.cancels_at is not None:
+        raise NothingToChange("This subscription is cancelled already.")
+    subscription.cancels_at, subscription.next_version = _period_at(subscription, at).ends_at, None
+    subscription.save(update_fields=["cancels_at", "next_version"])
+    _relay_future(subscription, at)
+    raise_version(subscription.organization)
+    _audit(
+        subscription.organization,
+        by,
+        "subscription.cancelled",
+        subscription.public_id,
+        at,
+    )
+    return subscription
+
+
+@transaction.atomic
+def undo_cancellation(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
+    """Keep the plan after all. Raises NothingToChange when it was not cancelled or has already ended."""
+    if subscription.cancels_at is None or subscription.cancels_at <= at:
+        raise NothingToChange("There is no cancellation to undo.")
+    subscription.cancels_at = None
+    subscription.save(update_fields=["cancels_at"])
+    raise_version(subscription.organization)
+    _audit(
+        subscription.organization,
+        by,
+        "subscription.cancellation_undone",
+        subscription.public_id,
+        at,
+    )
+    return subscription
+
+
+@transaction.atomic
+def activate_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
+    """Somebody pays: the door stays open after the trial, and a suspension for payment ends."""
+    subscription.status, subscription.past_due_since = SubscriptionStatus.ACTIVE, None
+    subscription.save(update_fields=["status", "past_due_since"])
+    raise_version(subscription.organization)
+    _audit(
+        subscription.organization,
+        by,
+        "subscription.activated",
+        subscription.public_id,
+        at,
+    )
+    return subscription
+
+
+@transaction.atomic
+def suspend_organization(
+    *, organization: Organization, reason: str, by: User | None, at: datetime
+) -> Organization:
+    """Close the door by hand: 402 `suspended` from the next call on."""
+    return _set_status(organization, OrganizationStatus.SUSPENDED, reason, by, at)
+
+
+@transaction.atomic
+def reactivate_organization(*, organization: Organization, by: User | None, at: datetime) -> Organization:
+    """Open the door again."""
+    return _set_status(organization, OrganizationStatus.ACTIVE, "", by, at)
+
+
+def roll_periods(*, at: datetime, limit: int = 500) -> int:
+    """Keep two periods laid ahead and carry out what was planned for a period's end; how many subscriptions moved.
+
+    Idempotent; each subscription in its own transaction.
+    """
+    ahead = Count("periods", filter=Q(periods__starts_at__gt=at))
+    due = (
+        Subscription.objects.filter(ended_at=None)
+        .annotate(ahead=ahead)
+        .filter(Q(ahead__lt=PERIODS_LAID_AHEAD) | Q(cancels_at__lte=at) | Q(next_version__isnull=False))
+        .order_by("pk")
+        .values_list("pk", flat=True)[:limit]
+    )
+    return sum(_roll(pk, at) for pk in due)
+
+
+@transaction.atomic
+def _roll(subscription_pk: int, at: datetime) -> bool:
+    subscription = (
+        Subscription.objects.select_for_update()
+        .select_related("organization", "version")
+        .get(pk=subscription_pk)
+    )
+    if subscription.ended_at is not None:
+        return False
+    changed = _finish(subscription, at) or _take_next(subscription, at)
+    laid = 0 if subscription.ended_at else _lay_ahead(subscription, at)
+    if changed or laid:
+        raise_version(subscription.organization)
+    return bool(changed or laid)
+
+
+def _finish(subscription: Subscription, at: datetime) -> bool:
+    """A cancelled subscription ends at the moment it was cancelled for."""
+    end = subscription.cancels_at
+    if end is None or end > at:
+        return False
+    subscription.periods.filter(starts_at__gte=end).delete()
+    subscription.status, subscription.ended_at = SubscriptionStatus.CANCELLED, end
+    subscription.save(update_fields=["status", "ended_at"])
+    return True
+
+
+def _take_next(subscription: Subscription, at: datetime) -> bool:
+    """A planned downgrade has begun when the present period is already on the next version."""
+    if subscription.next_version_id is None:
+        return False
+    present = _period_at(subscription, at)
+    if present.version_id != subscription.next_version_id:
+        return False
+    subscription.version_id, subscription.next_version = (
+        subscription.next_version_id,
+        None,
+    )
+    if subscription.status == SubscriptionStatus.TRIALING and present.version.is_free:
+        subscription.status = SubscriptionStatus.ACTIVE
+    subscription.save(update_fields=["version", "next_version", "status"])
+    return True
+
+
+def _set_status(
+    organization: Organization,
+    status: OrganizationStatus,
+    reason: str,
+    by: User | None,
+    at: datetime,
+) -> Organization:
+    organization.status, organization.status_reason = status, reason
+    organization.save(update_fields=["status", "status_reason"])
+    raise_version(organization)
+    _audit(
+        organization,
+        by,
+        f"organization.{status.value}",
+        organization.public_id,
+        at,
+        reason=reason,
+    )
+    return organization
+
+
+def _restart(
+    organization: Organization,
+    old: Subscription,
+    version: PlanVersion,
+    by: User | None,
+    at: datetime,
+) -> Subscription:
+    if old.ended_at is None:
+        old.periods.filter(starts_at__gte=at).delete()
+        old.periods.filter(ends_at__gt=at).update(ends_at=at)
+        old.status, old.ended_at = SubscriptionStatus.CANCELLED, at
+        old.save(update_fields=["status", "ended_at"])
+    return start_subscription(organization=organization, version=version, by=by, at=at)
+
+
+def _forget_next(
+    organization: Organization,
+    subscription: Subscription,
+    by: User | None,
+    at: datetime,
+) -> Subscription:
+    """Choosing the present plan takes a planned downgrade back."""
+    if subscription.next_version_id is None:
+        raise NothingToChange
+    subscription.next_version = None
+    subscription.save(update_fields=["next_version"])
+    _relay_future(subscription, at)
+    raise_version(organization)
+    _audit(organization, by, "plan.change_undone", subscription.version.plan.slug, at)
+    return subscription
+
+
+def _upgrade(
+    organization: Organization,
+    subscription: Subscription,
+    version: PlanVersion,
+    at: datetime,
+) -> None:
+    trial_ends_at = subscription.trial_ends_at
+    if subscription.version.is_free:
+        trial_ends_at = _trial_end(organization, version, at)
+        if trial_ends_at is None:
+            raise PaymentNeeded
+        subscription.status = SubscriptionStatus.TRIALING
+    subscription.version, subscription.next_version = version, None
+    subscription.trial_ends_at, subscription.cancels_at = trial_ends_at, None
+    subscription.save(
+        update_fields=[
+            "version",
+            "next_version",
+            "trial_ends_at",
+            "status",
+            "cancels_at",
+        ]
+    )
+    subscription.periods.filter(starts_at__gte=at).delete()
+    subscription.periods.filter(ends_at__gt=at).update(ends_at=at)
+    _lay_periods(subscription, start=at)
+
+
+def _relay_future(subscription: Subscription, at: datetime) -> None:
+    """Periods that have not begun are laid again: another version will rule them. Their rows and ids stay."""
+    version = subscription.next_version or subscription.version
+    subscription.periods.filter(starts_at__gt=at).update(version=version)
+
+
+def _lay_periods(subscription: Subscription, *, start: datetime) -> None:
+    """The present period from `start` (a trial, or the first month of a new anchor) and those ahead."""
+    trial_end = subscription.trial_ends_at
+    anchor = start
+    if trial_end is not None and trial_end > start:
+        _make_period(
+            subscription,
+            anchor=start,
+            starts_at=start,
+            ends_at=trial_end,
+            is_trial=True,
+        )
+        anchor = trial_end
+    else:
+        _make_period(
+            subscription,
+            anchor=anchor,
+            starts_at=start,
+            ends_at=month_bounds(anchor, start)[1],
+        )
+    _lay_ahead(subscription, start)
+
+
+def _lay_ahead(subscription: Subscription, at: datetime) -> int:
+    """Lay months after the last period until two begin after `at`; how many were made."""
+    made = 0
+    while subscription.periods.filter(starts_at__gt=at).count() < PERIODS_LAID_AHEAD:
+        last = subscription.periods.latest("starts_at")
+        anchor = last.ends_at if last.is_trial else last.anchor
+        starts_at, ends_at = month_bounds(anchor, last.ends_at)
+        _make_period(subscription, anchor=anchor, starts_at=starts_at, ends_at=ends_at)
+        made += 1
+    return made
+
+
+def _make_period(
+    subscription: Subscription,
+    *,
+    anchor: datetime,
+    starts_at: datetime,
+    ends_at: datetime,
+    is_trial: bool = False,
+) -> Period:
+    return Period.objects.create(
+        organization=subscription.organization,
+        subscription=subscription,
+        version=(subscription.next_version or subscription.version) if not is_trial else subscription.version,
+        anchor=anchor,
+        is_trial=is_trial,
+        starts_at=starts_at,
+        ends_at=ends_at,
+    )
+
+
+def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -> datetime | None:
+    """The end of a trial that would start now; None where there is none, or where one was already had."""
+    had_one = organization.subscriptions.exclude(trial_ends_at=None).exists()
+    return at + timedelta(days=version.trial_days) if version.trial_days and not had_one else None
+
+
+def _open_subscription(organization: Organization, at: datetime) -> Subscription | None:
+    return organization.subscriptions.filter(ended_at=None).first()
+
+
+def _is_open(subscription: Subscription, at: datetime) -> bool:
+    """Whether calls of this subscription may pass now, as far as its own state says."""
+    if subscription.ended_at is not None:
+        return False
+    trial_over = subscription.trial_ends_at is not None and subscription.trial_ends_at <= at
+    return not (subscription.status == SubscriptionStatus.TRIALING and trial_over)
+
+
+def _period_at(subscription: Subscription, at: datetime) -> Period:
+    return subscription.periods.filter(starts_at__lte=at).select_related("version").latest("starts_at")
+
+
+def _locked(organization: Organization) -> Organization:
+    """Acts on one organization's plan run one after another."""
+    return Organization.objects.select_for_update().get(pk=organization.pk)
+
+
+def _check_on_sale(version: PlanVersion) -> None:
+    if version.state != VersionState.PUBLISHED:
+        raise VersionNotOnSale
+
+
+def _monthly(version: PlanVersion) -> int:
+    return version.fee_minor * (1 if version.interval == "year" else 12)
+
+
+def _audit(
+    organization: Organization | None,
+    by: User | None,
+    action: str,
+    target: str,
+    at: datetime,
+    **details: str,
+) -> None:
+    AuditEvent.objects.create(
+        organization=organization,
+        by=by,
+        action=action,
+        target=target,
+        at=at,
+        details=details,
+    )
