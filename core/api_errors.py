@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import exception_handler as standardized_handler
-from drf_standardized_errors.types import ErrorResponse
+from drf_standardized_errors.types import ErrorResponse, ExceptionHandlerContext
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
@@ -40,13 +40,13 @@ class ProblemFormatter(ExceptionFormatter):
             title=_TITLES.get(number, "The request could not be carried out"),
             detail=first.detail,
             request_id=current_request_id.get(),
-            instance=self.context["request"].path,
+            instance=request.path if (request := self.context["request"]) else "",
             docs_url=settings.PORTAL_URL,
             **({"errors": errors} if errors else {}),
         )
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+def exception_handler(error: Exception, context: ExceptionHandlerContext) -> Response | None:
     """DRF's handler: PortalErrors become API exceptions of the same status and code, all become problem documents."""
     if isinstance(error, PortalError):
         error = _as_api_exception(error)

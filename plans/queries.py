@@ -26,6 +26,8 @@ from plans.models import (
 )
 from plans.pricing import Terms, UsagePrice
 
+# After a subscription has ended there are no periods ahead: the door says why.
+CLOSED_FOR_EVER = (Span(0, FOREVER_US, 0, "subscription_cancelled"),)
 PREFETCH = ("components__meter", "rate_limits")
 
 
@@ -154,7 +156,8 @@ def mode_terms(standing: Standing, *, mode: str, test_plan: str) -> ModeTerms:
         plan_name=named.plan.name,
         features=frozenset(named.features),
         windows=tuple((limit.window_seconds, limit.calls) for limit in limits.rate_limits.all()),
-        spans=door_table(_door_facts(standing, limits), _period_facts(standing), mode=mode),
+        spans=door_table(_door_facts(standing, limits), _period_facts(standing), mode=mode)
+        or CLOSED_FOR_EVER,
     )
 
 
