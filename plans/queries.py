@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from accounts.models import Organization, OrganizationStatus
 from plans.door import (
+    FOREVER_US,
     PERIODS_AHEAD,
     DoorFacts,
     PeriodFacts,

@@ -1,0 +1,60 @@
+"""What a period costs so far, and what the installation earns: rating applied to the ledger's totals."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Prefetch
+
+from accounts.models import Organization
+from metering.queries import period_quantities
+from plans.models import Interval, Period, PlanVersion, Subscription, SubscriptionStatus
+from plans.pricing import Rated, rate_period
+from plans.queries import terms_of
+
+MONTHS_A_YEAR = 12
+PAYING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
+
+
+def period_cost(organization: Organization, *, period: Period) -> Rated:
+    """The cost of a period so far, with its lines: live usage only; in a trial no fee and nothing above the included."""
+    quantities = period_quantities(organization, period=period, mode="live")
+    return rate_period(terms_of(period.version), quantities, charge_fee=not period.is_trial)
+
+
+def monthly_fee_minor(version: PlanVersion) -> int:
+    """The fee as a share of one month, whole minor units (a yearly fee is divided by twelve, rounded half up)."""
+    if version.interval == Interval.MONTH:
+        return version.fee_minor
+    return (2 * version.fee_minor + MONTHS_A_YEAR) // (2 * MONTHS_A_YEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRevenue:
+    """Customers and monthly recurring revenue of one plan."""
+
+    plan_name: str
+    customers: int
+    paying: int
+    mrr_minor: int
+
+
+def mrr_by_plan(*, at: datetime) -> list[PlanRevenue]:
+    """Monthly recurring revenue: the monthly fees of subscriptions that are active or past due (trials do not count)."""
+    rows: dict[str, PlanRevenue] = {}
+    open_now = Subscription.objects.filter(ended_at=None, started_at__lte=at).select_related("version__plan")
+    for subscription in open_now.order_by("version__plan__position"):
+        name = subscription.version.plan.name
+        old = rows.get(name, PlanRevenue(name, 0, 0, 0))
+        pays = subscription.status in PAYING and subscription.version.fee_minor > 0
+        fee = monthly_fee_minor(subscription.version) if pays else 0
+        rows[name] = PlanRevenue(name, old.customers + 1, old.paying + pays, old.mrr_minor + fee)
+    return list(rows.values())
+
+
+def open_periods(*, at: datetime) -> list[Period]:
+    """The present period of every open subscription, with organization, plan and prices."""
+    return list(
+        Period.objects.filter(starts_at__lte=at, ends_at__gt=at, subscription__ended_at=None)
+        .select_related("organization", "version__plan", "subscription")
+        .prefetch_related(Prefetch("version__components"))
+    )

@@ -1,0 +1,170 @@
+"""Reads of the ledger for pages, reports and rating. Quantities are `Decimal` in the meter's unit, times UTC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from django.db.models import Count, Max, Q, Sum
+from django.db.models.functions import TruncDay, TruncHour, TruncMinute
+
+from accounts.models import Organization
+from metering.models import PeriodTotal, RefusalCount, UsageEvent, UsageTotal
+from plans.models import Meter, Period
+
+ZERO = Decimal(0)
+LIVE_MINUTES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePoint:
+    """Usage of one key or route in one step (hour or day) that begins at `at`."""
+
+    at: datetime
+    group_id: int
+    quantity: Decimal
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class MinutePoint:
+    """One minute of the live view: calls by outcome, and our own refusals."""
+
+    at: datetime
+    billed: int
+    unbilled: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unbilled:
+    """Calls that were not charged, by reason."""
+
+    reason: str
+    calls: int
+
+
+def period_quantities(organization: Organization, *, period: Period, mode: str) -> dict[str, Decimal]:
+    """Settled quantity per meter slug in this period, from the period totals."""
+    totals = PeriodTotal.objects.for_organization(organization).filter(period_id=period.pk, mode=mode)
+    slugs = dict(Meter.objects.values_list("pk", "slug"))
+    return {slugs[total.meter_id]: total.sum for total in totals if total.meter_id in slugs}
+
+
+def period_quantity(organization: Organization, *, period: Period, mode: str, meter: Meter) -> Decimal:
+    """Settled quantity of one meter in this period."""
+    total = (
+        PeriodTotal.objects.for_organization(organization)
+        .filter(period_id=period.pk, mode=mode, meter_id=meter.pk)
+        .first()
+    )
+    return total.sum if total else ZERO
+
+
+def usage_series(
+    organization: Organization, *, mode: str, meter: Meter, start: datetime, end: datetime,
+    group: str, step: str, zone: ZoneInfo,
+) -> list[UsagePoint]:  # fmt: skip
+    """Usage in `[start, end)` by `group` ("api_key_id" or "route_id") and `step` ("hour" or "day" of the zone)."""
+    truncate = TruncHour("hour", tzinfo=zone) if step == "hour" else TruncDay("hour", tzinfo=zone)
+    rows = (
+        UsageTotal.objects.for_organization(organization)
+        .filter(mode=mode, meter_id=meter.pk, hour__gte=_hour(start), hour__lt=end)
+        .annotate(step=truncate)
+        .values("step", group)
+        .annotate(quantity=Sum("sum"), calls=Sum("count"))
+        .order_by("step", group)
+    )
+    return [UsagePoint(row["step"], row[group], row["quantity"], row["calls"]) for row in rows]
+
+
+def unbilled_calls(
+    organization: Organization, *, mode: str, start: datetime, end: datetime
+) -> list[Unbilled]:
+    """Admitted calls in `[start, end)` that were not charged, by reason, most frequent first."""
+    rows = (
+        UsageEvent.objects.for_organization(organization)
+        .filter(mode=mode, occurred_at__gte=start, occurred_at__lt=end)
+        .exclude(reason="")
+        .values("reason")
+        .annotate(calls=Count("id"))
+        .order_by("-calls", "reason")
+    )
+    return [Unbilled(row["reason"], row["calls"]) for row in rows]
+
+
+def unbilled_count(organization: Organization, *, period: Period, mode: str) -> int:
+    """How many admitted calls of this period were not charged."""
+    found = (
+        PeriodTotal.objects.for_organization(organization)
+        .filter(period_id=period.pk, mode=mode)
+        .aggregate(calls=Sum("count"), billed=Sum("billed_count"))
+    )
+    return (found["calls"] or 0) - (found["billed"] or 0)
+
+
+def refusals(organization: Organization, *, mode: str, start: datetime, end: datetime) -> list[Unbilled]:
+    """Our own refusals in `[start, end)` by reason: never charged."""
+    rows = (
+        RefusalCount.objects.for_organization(organization)
+        .filter(mode=mode, minute__gte=start, minute__lt=end)
+        .values("reason")
+        .annotate(calls=Sum("count"))
+        .order_by("-calls", "reason")
+    )
+    return [Unbilled(row["reason"], row["calls"]) for row in rows]
+
+
+def minute_series(organization: Organization, *, mode: str, at: datetime) -> list[MinutePoint]:
+    """The last 60 whole minutes and the present one, oldest first, empty ones included."""
+    last = at.astimezone(UTC).replace(second=0, microsecond=0)
+    first = last - timedelta(minutes=LIVE_MINUTES)
+    events = (
+        UsageEvent.objects.for_organization(organization)
+        .filter(mode=mode, occurred_at__gte=first)
+        .exclude(door="ingest")
+        .annotate(minute=TruncMinute("occurred_at", tzinfo=UTC))
+        .values("minute")
+        .annotate(billed=Count("id", filter=Q(reason="")), unbilled=Count("id", filter=~Q(reason="")))
+    )
+    by_minute = {row["minute"]: (row["billed"], row["unbilled"]) for row in events.order_by()}
+    refused = dict(
+        RefusalCount.objects.for_organization(organization)
+        .filter(mode=mode, minute__gte=first)
+        .values("minute")
+        .annotate(calls=Sum("count"))
+        .values_list("minute", "calls")
+    )
+    minutes = [first + timedelta(minutes=number) for number in range(LIVE_MINUTES + 1)]
+    return [MinutePoint(m, *by_minute.get(m, (0, 0)), refused.get(m, 0)) for m in minutes]
+
+
+def latest_events(
+    organization: Organization, *, mode: str, limit: int = 10, before: tuple[datetime, str] | None = None
+) -> list[UsageEvent]:
+    """The newest events first; `before` (time and id of the last one seen) turns the page."""
+    events = UsageEvent.objects.for_organization(organization).filter(mode=mode)
+    if before is not None:
+        events = events.filter(Q(occurred_at__lt=before[0]) | Q(occurred_at=before[0], id__lt=before[1]))
+    return list(events.order_by("-occurred_at", "-id")[:limit])
+
+
+def latest_event_at(organization: Organization) -> datetime | None:
+    """When the newest event of any mode occurred, or None before the first call."""
+    found = UsageTotal.objects.for_organization(organization).aggregate(at=Max("last_at"))
+    return found["at"]
+
+
+def calls_by_organization(*, period_ids: Sequence[int], meter: Meter) -> dict[int, Decimal]:
+    """Live quantity of a meter per organization over these periods."""
+    rows = (
+        PeriodTotal.objects.filter(period_id__in=period_ids, meter_id=meter.pk, mode="live")
+        .values("organization_id")
+        .annotate(quantity=Sum("sum"))
+    )
+    return {row["organization_id"]: row["quantity"] for row in rows}
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
