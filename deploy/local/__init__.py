@@ -1,0 +1,1 @@
+"""The machinery that runs Farebox on one machine: embedded servers, supervisor, demo."""
