@@ -30,11 +30,11 @@ local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local returned = {}
 if first[2] and tonumber(first[2]) <= now then returned = expired(KEYS[4], now, 4) end
 local held = redis.call('HMGET', KEYS[3], meter, reserved_field)
-local used = whole(held[1]) + whole(held[2])
+local reserved = whole(held[2])
 for _, r in ipairs(returned) do
-  if r.usage == KEYS[3] and r.meter == meter then used = used - r.units end
+  if r.usage == KEYS[3] and r.meter == meter then reserved = math.max(0, reserved - r.units) end
 end
-if used < 0 then used = whole(held[1]) end
+local used = whole(held[1]) + reserved
 if code == '' and quota >= 0 and used + units > quota then code = ARGV[12] end
 if used + units > LARGEST then refuse('counter would leave 2^53') end
 

@@ -21,6 +21,6 @@ end
 -- A whole number given by the caller.
 local function given(value, name)
   local n = tonumber(value)
-  if not n or n < 0 or n > LARGEST or floor(n) ~= n then refuse('bad ' .. name) end
+  if not n or n < 0 or n > LARGEST or text(n) ~= value then refuse('bad ' .. name) end
   return n
 end

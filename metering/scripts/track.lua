@@ -30,8 +30,9 @@ for i, verdict in ipairs(verdicts) do
     redis.call('XADD', KEYS[2], '*', 'e', ARGV[a + 3], 'q', shard[1] .. ':' .. text(seq))
     redis.call('HINCRBY', KEYS[1], 'seq', 1)
     redis.call('SET', KEYS[k + 2], '1', 'PX', claim_life)
+    local fresh = redis.call('EXISTS', KEYS[k + 1]) == 0
     redis.call('HINCRBY', KEYS[k + 1], ARGV[a], ARGV[a + 1])
-    redis.call('PEXPIREAT', KEYS[k + 1], ARGV[a + 2], 'GT')
+    if fresh then redis.call('PEXPIREAT', KEYS[k + 1], ARGV[a + 2]) end
   end
 end
 return verdicts

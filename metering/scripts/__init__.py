@@ -1,0 +1,53 @@
+"""The scripts that Redis runs for the door. Each is put together from parts, because a script cannot call another one.
+
+A script starts with `#!lua`, which makes Redis refuse it as a whole when memory is full, before its first line.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha1
+from pathlib import Path
+
+BUCKETS = 240  # whole sub-buckets of a window beside the current one; see ADR and limits.py
+_FOLDER = Path(__file__).parent
+_PARTS = {
+    "admit": ("clock", "numbers", "windows", "reservations", "refusals"),
+    "settle": ("numbers",),
+    "track": ("numbers",),
+    "restore": ("numbers",),
+    "renew": ("clock", "numbers"),
+    "release": ("numbers", "reservations"),
+    "sweep": ("clock", "numbers", "reservations"),
+    "refuse": ("clock", "numbers", "refusals"),
+    "cut": (),
+}
+NAMES = tuple(_PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Source and the name Redis knows it by."""
+
+    name: str
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", digest)
+
+
+def build_script(name: str, *, clock: str | None = None) -> Script:
+    """A script from its parts; `clock` puts other source in the place of the server's clock (tests run in their own time)."""
+    parts = [clock if part == "clock" and clock is not None else _read(part) for part in _PARTS[name]]
+    return Script(name, "\n".join(["#!lua", f"local BUCKETS = {BUCKETS}", *parts, _read(name)]))
+
+
+@cache
+def script(name: str) -> Script:
+    """The script that production runs under this name."""
+    return build_script(name)
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
