@@ -34,7 +34,7 @@ class LoopPipeline:
         connection = self._connection
         if connection is None or connection.broken:
             connection = await self._connect()
-        return await connection.send(hiredis.pack_command(command))
+        return await connection.send(_pack(command))
 
     async def aclose(self) -> None:
         """Close the connection; commands under way fail."""
@@ -58,7 +58,7 @@ class LoopPipeline:
             async with asyncio.timeout(self._timeout):
                 connection = await self._transport()
                 for command in self._greeting():
-                    await connection.send(hiredis.pack_command(command))
+                    await connection.send(_pack(command))
         except TimeoutError as error:
             raise RedisTimeoutError("no connection in time") from error
         except OSError as error:
@@ -163,6 +163,10 @@ class _Connection(asyncio.Protocol):
             self.fail(RedisTimeoutError("no reply in time"))
         else:
             self._watch = self._loop.call_at(deadline, self._look)
+
+
+def _pack(command: tuple[Argument, ...]) -> bytes:
+    return hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows one-element tuples only
 
 
 def _error(message: str) -> RedisError:

@@ -187,7 +187,7 @@ class Settlement:
 class SettleOutcome(StrEnum):
     SETTLED = "SETTLED"  # event and counters are written
     DONE = "DONE"  # they were written before
-    EXPIRED = "EXPIRED"  # reservation gone and no room for a new admission: nothing written, cut the connection
+    EXPIRED = "EXPIRED"  # reservation gone, no room for a new admission: nothing written, cut the connection
     NO_STATE = "NOSTATE"  # Redis lost the organization or the shard: nothing written, cut the connection
 
 
@@ -248,10 +248,10 @@ class Call(Generic[T]):
     parse: Callable[[Any], T]
 
 
-def admit_call(request: Admission, script: Script = script("admit")) -> Call[AdmitAnswer]:
+def admit_call(request: Admission) -> Call[AdmitAnswer]:
     """The call that decides one admission. Raises ValueError for numbers that Redis could not count exactly."""
     keys, args = admit_args(request)
-    return Call(script, keys, args, lambda reply: parse_admission(request, reply))
+    return Call(script("admit"), keys, args, lambda reply: parse_admission(request, reply))
 
 
 def admit_args(request: Admission) -> tuple[list[str], list[str]]:
@@ -340,8 +340,8 @@ def claim_digest(source: str, external_id: str) -> str:
 
 def track_call(shard: int, events: Sequence[TrackedEvent]) -> Call[list[Verdict]]:
     """The call that records a batch of reported usage; a verdict per event, in order."""
-    keys, args = [shard_key(shard), stream_key(shard)], [str(len(events)), str(CLAIM_LIFE_MS)]
-    values: list[str | bytes] = list(args)
+    keys = [shard_key(shard), stream_key(shard)]
+    args: list[str | bytes] = [str(len(events)), str(CLAIM_LIFE_MS)]
     for e in events:
         _check_range(e.units)
         keys += [
@@ -349,8 +349,8 @@ def track_call(shard: int, events: Sequence[TrackedEvent]) -> Call[list[Verdict]
             usage_key(shard, e.org_id, e.mode, e.period_id),
             claim_key(shard, e.org_id, e.claim),
         ]
-        values += [str(e.meter_id), str(e.units), _usage_expiry(e.span_end_us), e.event]
-    return Call(script("track"), keys, values, lambda reply: [Verdict(word.decode()) for word in reply])
+        args += [str(e.meter_id), str(e.units), _usage_expiry(e.span_end_us), e.event]
+    return Call(script("track"), keys, args, lambda reply: [Verdict(word.decode()) for word in reply])
 
 
 def renew_call(reservations: Sequence[Reservation], *, life_seconds: int = LIFE_SECONDS) -> Call[list[bool]]:
@@ -368,7 +368,9 @@ def release_call(r: Reservation) -> Call[bool]:
 
 def sweep_call(shard: int, org_id: int, *, most: int = 100) -> Call[int]:
     """The call that returns expired reservations of one organization; how many."""
-    return Call(script("sweep"), [reservations_key(shard, org_id), expiries_key(shard)], [str(org_id), str(most)], int)
+    return Call(
+        script("sweep"), [reservations_key(shard, org_id), expiries_key(shard)], [str(org_id), str(most)], int
+    )
 
 
 def refusal_call(shard: int, org_id: int, mode: str, key_id: int, reason: str, times: int) -> Call[None]:
@@ -378,7 +380,13 @@ def refusal_call(shard: int, org_id: int, mode: str, key_id: int, reason: str, t
 
 
 def restore_call(
-    shard: int, org_id: int, version: int, epoch: str, counters: Mapping[str, Mapping[int, int]], *, expires_ms: int
+    shard: int,
+    org_id: int,
+    version: int,
+    epoch: str,
+    counters: Mapping[str, Mapping[int, int]],
+    *,
+    expires_ms: int,
 ) -> Call[RestoreOutcome]:
     """The call that puts an organization's counters back: usage key -> meter id -> settled units."""
     keys = [organization_key(shard, org_id), shard_key(shard), reservations_key(shard, org_id), *counters]

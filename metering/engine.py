@@ -114,7 +114,8 @@ class Engine:
         """Keep reservations alive for another 60 s; False where one is no longer open."""
         answers: dict[Reservation, bool] = {}
         for group in _by_shard(reservations):
-            answers.update(zip(group, self.run(renew_call(group)), strict=True))
+            open_ones = self.run(renew_call(group))
+            answers.update(zip(group, open_ones, strict=True))
         return [answers[reservation] for reservation in reservations]
 
     def release(self, reservation: Reservation) -> bool:
@@ -198,7 +199,8 @@ class AsyncEngine:
         """See `Engine.renew`."""
         answers: dict[Reservation, bool] = {}
         for group in _by_shard(reservations):
-            answers.update(zip(group, await self.run(renew_call(group)), strict=True))
+            open_ones = await self.run(renew_call(group))
+            answers.update(zip(group, open_ones, strict=True))
         return [answers[reservation] for reservation in reservations]
 
     async def release(self, reservation: Reservation) -> bool:
