@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Prefetch
-
 from accounts.models import Organization
 from metering.queries import period_quantities
 from plans.models import Interval, Period, PlanVersion, Subscription, SubscriptionStatus
@@ -56,5 +54,5 @@ def open_periods(*, at: datetime) -> list[Period]:
     return list(
         Period.objects.filter(starts_at__lte=at, ends_at__gt=at, subscription__ended_at=None)
         .select_related("organization", "version__plan", "subscription")
-        .prefetch_related(Prefetch("version__components"))
+        .prefetch_related("version__components__meter")
     )

@@ -133,6 +133,11 @@ def issue_owner_key(*, name: str, at: datetime, clear: str = "") -> tuple[OwnerK
     return key, clear
 
 
+def revoke_owner_key(*, key: OwnerKey, at: datetime) -> None:
+    """End an owner key at once. Revoking twice changes nothing."""
+    OwnerKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=at)
+
+
 def find_owner_key(clear: str) -> OwnerKey | None:
     """The usable owner key with this clear text, or None."""
     return OwnerKey.objects.filter(hash=digest(clear), revoked_at=None).first()

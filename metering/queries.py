@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Aggregate, BigIntegerField, Count, Max, Q, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from accounts.models import Organization
@@ -14,6 +14,16 @@ from metering.models import PeriodTotal, RefusalCount, UsageEvent, UsageTotal
 from plans.models import Meter, Period
 
 ZERO = Decimal(0)
+
+
+class Percentile(Aggregate):
+    """PostgreSQL's discrete median."""
+
+    function = "percentile_disc"
+    template = "%(function)s(0.5) WITHIN GROUP (ORDER BY %(expressions)s)"
+    output_field = BigIntegerField()
+
+
 LIVE_MINUTES = 60
 
 
@@ -153,17 +163,51 @@ def latest_events(
 def latest_event_at(organization: Organization) -> datetime | None:
     """When the newest event of any mode occurred, or None before the first call."""
     found = UsageTotal.objects.for_organization(organization).aggregate(at=Max("last_at"))
-    return found["at"]
+    at: datetime | None = found["at"]
+    return at
 
 
-def calls_by_organization(*, period_ids: Sequence[int], meter: Meter) -> dict[int, Decimal]:
-    """Live quantity of a meter per organization over these periods."""
-    rows = (
-        PeriodTotal.objects.filter(period_id__in=period_ids, meter_id=meter.pk, mode="live")
-        .values("organization_id")
-        .annotate(quantity=Sum("sum"))
+def quantities_by_period(period_ids: Sequence[int]) -> dict[int, dict[str, Decimal]]:
+    """Live quantities per period and meter slug, for lists of customers."""
+    slugs = dict(Meter.objects.values_list("pk", "slug"))
+    found: dict[int, dict[str, Decimal]] = {}
+    for total in PeriodTotal.objects.filter(period_id__in=period_ids, mode="live"):
+        found.setdefault(total.period_id, {})[slugs[total.meter_id]] = total.sum
+    return found
+
+
+def installation_calls(*, start: datetime, end: datetime) -> int:
+    """Live calls of all customers in the hours of `[start, end)`, billed or not."""
+    found = UsageTotal.objects.filter(mode="live", hour__gte=_hour(start), hour__lt=end).aggregate(
+        calls=Sum("count")
     )
-    return {row["organization_id"]: row["quantity"] for row in rows}
+    return found["calls"] or 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProductHealth:
+    """Calls that reached a product's upstream, those that failed there, and the median duration in microseconds."""
+
+    calls: int
+    failed: int
+    median_us: int
+
+
+def product_health(*, start: datetime, end: datetime) -> dict[int, ProductHealth]:
+    """Health per product id in `[start, end)`, from the calls of the gateway and the DRF door."""
+    rows = (
+        UsageEvent.objects.filter(occurred_at__gte=start, occurred_at__lt=end, product_id__gt=0)
+        .exclude(door="ingest")
+        .values("product_id")
+        .annotate(
+            calls=Count("id"),
+            failed=Count("id", filter=Q(reason__startswith="upstream")),
+            median=Percentile("duration_us"),
+        )
+    )
+    return {
+        row["product_id"]: ProductHealth(row["calls"], row["failed"], int(row["median"] or 0)) for row in rows
+    }
 
 
 def _hour(moment: datetime) -> datetime:

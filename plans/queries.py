@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from plans.door import (
     door_table,
 )
 from plans.models import (
+    Meter,
     Period,
     Plan,
     PlanVersion,
@@ -62,7 +64,7 @@ def newest_version(plan_slug: str) -> PlanVersion:
 
 def terms_of(version: PlanVersion) -> Terms:
     """The priced side of a version, for plans/pricing.py."""
-    components = version.components.select_related("meter").order_by("pk")
+    components = sorted(version.components.all(), key=lambda component: component.pk)  # prefetched by lists
     usage = [UsagePrice(c.meter.slug, c.meter.unit, c.included, c.overage_price) for c in components]
     return Terms(version.plan.name, version.currency, version.fee_minor, tuple(usage))
 
@@ -195,3 +197,25 @@ def _quotas(version: PlanVersion) -> tuple[QuotaTerms, ...]:
         QuotaTerms(c.meter_id, c.meter.decimals, c.included, c.overage_price is not None)
         for c in version.components.all()
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxLimits:
+    """What test keys may do: the test plan's included quantity and calls a minute."""
+
+    included: Decimal
+    per_minute: int
+
+
+def sandbox_limits(meter: Meter) -> SandboxLimits:
+    """Limits of test mode for this meter."""
+    version = newest_version(settings.TEST_MODE_PLAN)
+    component = version.components.filter(meter=meter).first()
+    limit = version.rate_limits.order_by("window_seconds").first()
+    return SandboxLimits(component.included if component else Decimal(0), limit.calls if limit else 0)
+
+
+def main_meter(version: PlanVersion) -> Meter | None:
+    """The meter that a plan's pages speak of: that of its first price component."""
+    component = version.components.select_related("meter").order_by("pk").first()
+    return component.meter if component else None

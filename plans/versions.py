@@ -7,12 +7,12 @@ the push on commit makes the change hold on the next call, the outbox makes it h
 import secrets
 
 import structlog
-from core.redis import usage_redis
 from django.db import transaction
 from django.db.models import F
 from redis.exceptions import RedisError
 
 from accounts.models import Organization
+from core.redis import usage_redis
 from core.redis_layout import organization_key, shard_key
 from plans.models import StatePush
 

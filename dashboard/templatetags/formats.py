@@ -18,9 +18,20 @@ register.filter("short", charts.short)
 
 _SHAPES = {"time": "%H:%M:%S", "date": "%-d %b %Y", "moment": "%-d %b, %H:%M", "ago": "%-d %b, %H:%M"}
 _STATES = {
-    "good": "active live open healthy verified confirmed current ok accepted".split(),
-    "warn": "trialing past_due grace rotating pending expiring test degraded slow unconfirmed".split(),
-    "bad": "suspended cancelled revoked expired down failed refused".split(),
+    "good": ["active", "live", "open", "healthy", "verified", "confirmed", "current", "ok", "accepted"],
+    "warn": [
+        "trialing",
+        "past_due",
+        "grace",
+        "rotating",
+        "pending",
+        "expiring",
+        "test",
+        "degraded",
+        "slow",
+        "unconfirmed",
+    ],
+    "bad": ["suspended", "cancelled", "revoked", "expired", "down", "failed", "refused"],
 }
 
 

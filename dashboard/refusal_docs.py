@@ -1,0 +1,35 @@
+"""What each refusal means and what to do about it, for the page that problem documents link to."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDoc:
+    code: str
+    status: int
+    meaning: str
+    remedy: str
+
+
+REFUSALS = (
+    RefusalDoc("missing_key", 401, "The request carried no API key.", "Send `Authorization: Bearer YOUR_KEY` or `X-API-Key`."),
+    RefusalDoc("invalid_key", 401, "The key is not one of ours, or it was revoked.", "Check that it was copied whole; issue a new one under API keys."),
+    RefusalDoc("key_expired", 401, "The key's expiry has passed, or its grace period after a rotation.", "Use the key that replaced it, or issue a new one."),
+    RefusalDoc("suspended", 402, "The organization was suspended by staff.", "Write to support."),
+    RefusalDoc("trial_over", 402, "The trial has ended and no payment method is known.", "Choose a plan on the Plan page; Free needs no payment."),
+    RefusalDoc("subscription_cancelled", 402, "The subscription was cancelled and has ended.", "Choose a plan on the Plan page."),
+    RefusalDoc("payment_required", 402, "A payment is overdue beyond the days of grace.", "Pay the open invoice on the Plan page."),
+    RefusalDoc("out_of_scope", 403, "The key's scopes do not include this route.", "Use a key with this scope, or issue one without scopes."),
+    RefusalDoc("feature_not_in_plan", 403, "The plan does not include this endpoint.", "Change to a plan with all endpoints."),
+    RefusalDoc("not_found", 404, "There is no such product, route or resource.", "Compare the path with the quick start."),
+    RefusalDoc("method_not_allowed", 405, "The route exists, but not for this method.", "Use one of the methods in the `Allow` header."),
+    RefusalDoc("body_too_large", 413, "The request's body is over the route's limit.", "Send less at once."),
+    RefusalDoc("rate_limited", 429, "More calls than the plan allows in a window of time.", "Wait as long as `Retry-After` says, or change the plan."),
+    RefusalDoc("key_rate_limited", 429, "More calls than this key's own limit allows.", "Wait as long as `Retry-After` says, or raise the key's limit."),
+    RefusalDoc("quota_exceeded", 429, "The period's included quantity is used and the plan sells no more.", "Change the plan, or wait for the next period. Retrying does not help."),
+    RefusalDoc("trial_quota_reached", 429, "The trial's included quantity is used.", "Add a payment method, or wait for the next period."),
+    RefusalDoc("headers_too_large", 431, "The request's headers are over the limit.", "Send smaller headers."),
+    RefusalDoc("upstream_unavailable", 502, "The API behind the gateway did not answer. Not charged.", "Try again a little later."),
+    RefusalDoc("metering_unavailable", 503, "The call could not be metered, so it was not let through. Not charged.", "Try again after `Retry-After`."),
+    RefusalDoc("upstream_timeout", 504, "The API behind the gateway took too long. Not charged.", "Try again, or ask for less."),
+)  # fmt: skip

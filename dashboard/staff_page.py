@@ -1,0 +1,115 @@
+"""What the staff page shows, read once: revenue, customers, calls of the month, top customers, upstream health."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from accounts.models import Organization
+from billing.queries import PlanRevenue, mrr_by_plan, open_periods
+from core.money import format_money
+from metering.models import DeadLetter
+from metering.queries import ProductHealth, installation_calls, product_health, quantities_by_period
+from plans.models import Period, Product, SubscriptionStatus
+from plans.pricing import Rated, rate_period
+from plans.queries import terms_of
+
+TOP = 10
+HEALTH_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerRow:
+    """A customer's present period: plan, usage of its first meter and cost so far."""
+
+    organization: Organization
+    plan_name: str
+    status: str
+    calls: Decimal
+    cost_minor: int
+    cost: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRow:
+    """A product's last 24 hours: calls, failures of the upstream, and how long answers took."""
+
+    product: Product
+    health: ProductHealth
+
+    @property
+    def pill(self) -> str:
+        if not self.health.calls:
+            return "plain"
+        per_mille = self.health.failed * 1000 // self.health.calls
+        return "good" if per_mille < 10 else "warn" if per_mille < 50 else "bad"
+
+    @property
+    def label(self) -> str:
+        return {"plain": "no calls", "good": "healthy", "warn": "some failures", "bad": "failing"}[self.pill]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All of the staff page; money in text and minor units."""
+
+    mrr: str
+    customers: int
+    trials: int
+    calls_this_month: int
+    usage_revenue: str
+    plans: list[PlanRevenue]
+    top: list[CustomerRow]
+    health: list[HealthRow]
+    dead_letters: int
+
+    @property
+    def trials_note(self) -> str:
+        return f"{self.trials} in their trial" if self.trials else ""
+
+
+def overview(*, at: datetime) -> Overview:
+    """The installation now; a fixed number of queries, however many customers there are."""
+    periods, plans = open_periods(at=at), mrr_by_plan(at=at)
+    rows = _customer_rows(periods)
+    month = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return Overview(
+        mrr=format_money(sum(plan.mrr_minor for plan in plans), "USD"),
+        customers=sum(plan.customers for plan in plans),
+        trials=sum(period.subscription.status == SubscriptionStatus.TRIALING for period in periods),
+        calls_this_month=installation_calls(start=month, end=at),
+        usage_revenue=format_money(sum(row.cost_minor for row in rows) - _fees(periods), "USD"),
+        plans=plans,
+        top=sorted(rows, key=lambda row: (-row.cost_minor, -row.calls))[:TOP],
+        health=_health(at),
+        dead_letters=DeadLetter.objects.filter(replayed_at=None).count(),
+    )
+
+
+def _customer_rows(periods: list[Period]) -> list[CustomerRow]:
+    """Rates every present period from one read of the period totals."""
+    used = quantities_by_period([period.pk for period in periods])
+    rows = []
+    for period in periods:
+        rated = _rate(period, used.get(period.pk, {}))
+        calls = rated.lines[-1].quantity if rated.lines and rated.lines[-1].meter else Decimal(0)
+        rows.append(
+            CustomerRow(
+                period.organization, period.version.plan.name, period.subscription.get_status_display(), calls,
+                rated.total_minor, format_money(rated.total_minor, rated.currency),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _rate(period: Period, quantities: dict[str, Decimal]) -> Rated:
+    return rate_period(terms_of(period.version), quantities, charge_fee=not period.is_trial)
+
+
+def _fees(periods: list[Period]) -> int:
+    return sum(0 if period.is_trial else period.version.fee_minor for period in periods)
+
+
+def _health(at: datetime) -> list[HealthRow]:
+    found = product_health(start=at - timedelta(hours=HEALTH_HOURS), end=at)
+    products = Product.objects.filter(archived_at=None).order_by("name")
+    return [HealthRow(product, found.get(product.pk, ProductHealth(0, 0, 0))) for product in products]

@@ -1,0 +1,38 @@
+"""Pages for everybody: what it is, what it costs, what errors mean."""
+
+from accounts.current import current_membership
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_safe
+
+from core.clock import now
+from dashboard.plan_cards import PlanCard, plan_card
+from dashboard.refusal_docs import REFUSALS
+from plans.queries import find_subscription, public_versions
+
+
+@require_safe
+def landing(request: HttpRequest) -> HttpResponse:
+    if request.user.is_authenticated:
+        return redirect("dashboard:usage")
+    return render(request, "public/landing.html", {"plans": _cards(None)})
+
+
+@require_safe
+def pricing(request: HttpRequest) -> HttpResponse:
+    membership = current_membership(request) if request.user.is_authenticated else None
+    subscription = find_subscription(membership.organization, at=now()) if membership else None
+    current = subscription.version.plan.slug if subscription and subscription.ended_at is None else None
+    return render(
+        request, "public/pricing.html", {"plans": _cards(current, signed_in=membership is not None)}
+    )
+
+
+@require_safe
+def error_docs(request: HttpRequest) -> HttpResponse:
+    """What each error code means and what to do: the address that every problem document's `type` names."""
+    return render(request, "public/errors.html", {"refusals": REFUSALS})
+
+
+def _cards(current: str | None, *, signed_in: bool = False) -> list[PlanCard]:
+    return [plan_card(version, current_slug=current, signed_in=signed_in) for version in public_versions()]
