@@ -4,14 +4,14 @@
 migration, because Django cannot say PARTITION BY; their models are unmanaged and read them.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 
 from core.tenancy import TenantQuerySet
 from keys.models import Mode
 
-QUANTITY = {"max_digits": 38, "decimal_places": 12}
+QUANTITY: Any = {"max_digits": 38, "decimal_places": 12}
 
 
 class UsageEvent(models.Model):
@@ -25,7 +25,7 @@ class UsageEvent(models.Model):
     mode = models.CharField(max_length=4, choices=Mode.choices)
     meter_id = models.BigIntegerField()
     period_id = models.BigIntegerField()
-    quantity = models.DecimalField(max_digits=38, decimal_places=12)
+    quantity = models.DecimalField(**QUANTITY)
     api_key_id = models.BigIntegerField(default=0)
     product_id = models.BigIntegerField(default=0)
     route_id = models.BigIntegerField(default=0)
@@ -83,13 +83,14 @@ class UsageTotal(models.Model):
     status_class = models.SmallIntegerField(
         default=0, help_text="2 for 200 to 299 and so on; 0 for reported usage."
     )
-    sum = models.DecimalField(max_digits=38, decimal_places=12)
+    sum = models.DecimalField(**QUANTITY)
     count = models.BigIntegerField()
     billed_count = models.BigIntegerField(help_text="Events without a reason: those that were billed.")
-    min = models.DecimalField(max_digits=38, decimal_places=12)
-    max = models.DecimalField(max_digits=38, decimal_places=12)
-    last = models.DecimalField(max_digits=38, decimal_places=12)
+    min = models.DecimalField(**QUANTITY)
+    max = models.DecimalField(**QUANTITY)
+    last = models.DecimalField(**QUANTITY)
     last_at = models.DateTimeField()
+    last_id = models.UUIDField(help_text="Of two events at the same microsecond the greater id is the last.")
 
     objects: ClassVar[TenantQuerySet["UsageTotal"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -118,10 +119,10 @@ class PeriodTotal(models.Model):
     mode = models.CharField(max_length=4, choices=Mode.choices)
     meter_id = models.BigIntegerField()
     period_id = models.BigIntegerField()
-    sum = models.DecimalField(max_digits=38, decimal_places=12)
+    sum = models.DecimalField(**QUANTITY)
     count = models.BigIntegerField()
     billed_count = models.BigIntegerField()
-    max = models.DecimalField(max_digits=38, decimal_places=12)
+    max = models.DecimalField(**QUANTITY)
 
     objects: ClassVar[TenantQuerySet["PeriodTotal"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -137,6 +138,41 @@ class PeriodTotal(models.Model):
             )
         ]
         indexes = [models.Index(fields=["period_id", "meter_id"], name="usage_period_total_period")]
+
+
+class CounterCorrection(models.Model):
+    """What the counters in Redis must still be told, because only the ledger saw it: a duplicate, a replay, history.
+
+    Applied once each, in order of their ids, by a script that remembers the last one (metering/corrections.py). A
+    duplicate also stands for its number in the shard's sequence.
+    """
+
+    shard = models.SmallIntegerField()
+    epoch = models.CharField(max_length=32)
+    seq = models.BigIntegerField(default=0, help_text="Number of the duplicate entry; 0 when there is none.")
+    organization_id = models.BigIntegerField()
+    mode = models.CharField(max_length=4, choices=Mode.choices)
+    meter_id = models.BigIntegerField()
+    period_id = models.BigIntegerField()
+    quantity = models.DecimalField(**QUANTITY, help_text="Added to the counter; negative for a duplicate.")
+    reason = models.CharField(max_length=12)
+    event_id = models.UUIDField(null=True)
+    applied_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[TenantQuerySet["CounterCorrection"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        db_table = "usage_counter_correction"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["shard", "epoch", "seq"], condition=models.Q(seq__gt=0), name="usage_correction_entry"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["shard", "id"], condition=models.Q(applied_at=None), name="usage_correction_open"
+            )
+        ]
 
 
 class RefusalCount(models.Model):
@@ -179,6 +215,7 @@ class DeadLetter(models.Model):
 
     class Meta:
         db_table = "usage_dead_letter"
+        verbose_name = "dead letter"
         ordering = ["-received_at", "-pk"]
         constraints = [models.UniqueConstraint("shard", "epoch", "stream_id", name="usage_dead_letter_entry")]
 

@@ -20,6 +20,7 @@ _PARTS = {
     "sweep": ("clock", "numbers", "reservations"),
     "refuse": ("clock", "numbers", "refusals"),
     "cut": (),
+    "correct": ("numbers",),
 }
 NAMES = tuple(_PARTS)
 
