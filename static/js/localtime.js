@@ -35,7 +35,7 @@
   };
 
   const secure = location.protocol === "https:" ? "; secure" : "";
-  document.cookie = `tz=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax${secure}`;
+  document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax${secure}`;
   document.addEventListener("DOMContentLoaded", () => all(document));
   document.addEventListener("htmx:load", (event) => all(event.target));
   setInterval(() => document.querySelectorAll('time[data-local="ago"]').forEach(show), 1000);
