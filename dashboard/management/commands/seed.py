@@ -1,0 +1,79 @@
+"""`manage.py seed`: the demo's world, made through the product's own acts and its ledger's own code."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+from metering.services import ingest_history
+
+from accounts.models import Organization, User
+from core.clock import now
+from dashboard.seeding.companies import COMPANIES
+from dashboard.seeding.traffic import HISTORY_DAYS
+from dashboard.seeding.world import (
+    CAST,
+    PASSWORD,
+    STAFF_EMAIL,
+    Customer,
+    history,
+    issue_demo_key,
+    make_catalogue,
+    make_customer,
+    make_person,
+)
+from dashboard.snippets import first_call_url
+from plans.default_catalogue import CALLS_METER
+from plans.models import Meter, Route
+
+
+class Command(BaseCommand):
+    help = "Fill an empty installation with a living demo: some 20 customers with 90 days of usage."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--if-empty", action="store_true", help="do nothing when there are organizations")
+        parser.add_argument("--upstream", default="http://127.0.0.1:9100", help="address of the sample API")
+        parser.add_argument("--customers", type=int, default=len(COMPANIES), help="how many of the customers")
+
+    def handle(self, *_: Any, if_empty: bool, upstream: str, customers: int, **__: Any) -> None:
+        if Organization.objects.exists():
+            if not if_empty:
+                self.stderr.write("There are organizations already; the seed is for an empty installation.")
+            return
+        at = now()
+        routes = make_catalogue(upstream_url=upstream, at=at - timedelta(days=HISTORY_DAYS + 30))
+        make_person(STAFF_EMAIL, "Sam Staff", is_staff=True)
+        made = [make_customer(company, at=at) for company in COMPANIES[:customers]]
+        self._fill(made, routes)
+        self._write_demo_file(made[0])
+
+    def _fill(self, customers: list[Customer], routes: list[Route]) -> None:
+        meter, at, total = Meter.objects.get(slug=CALLS_METER), now(), 0
+        for customer in customers:
+            total += ingest_history(
+                history(customer, routes, meter, at=at), organization=customer.organization
+            )
+        self.stdout.write(f"{len(customers)} customers with {total} usage events")
+
+    def _write_demo_file(self, customer: Customer) -> None:
+        """`var/demo.json`: addresses, logins and a ready key; readable by its owner only."""
+        alice = next(iter(CAST))
+        issued = issue_demo_key(customer.organization, by=User.objects.get(email=alice), at=now())
+        path = Path(settings.VAR_DIR) / "demo.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(
+            json.dumps(
+                {
+                    "portal": settings.PORTAL_URL,
+                    "gateway": settings.GATEWAY_URL,
+                    "key": issued.clear,
+                    "curl_url": first_call_url(),
+                    "customer": {"email": alice, "password": PASSWORD},
+                    "staff": {"email": STAFF_EMAIL, "password": PASSWORD},
+                },
+                indent=2,
+            )
+        )
