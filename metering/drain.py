@@ -1,0 +1,94 @@
+"""The drain: from the stream of a shard into the ledger, exactly once (ENGINE.md, section 5).
+
+One drainer a shard, under a lock that ends with its transaction. It reads from the head, stores in one transaction, and
+deletes exactly what it committed. Killed before the commit, nothing happened; killed after it, the next one reads the
+same entries, finds their rows, and deletes them.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+import structlog
+from django.db import transaction
+from redis import Redis
+
+from core.redis import usage_redis
+from core.redis_layout import SHARDS, stream_key
+from metering.corrections import apply_corrections, shards_to_correct
+from metering.entries import Entry, read_entry
+from metering.ledger import Stored, lock_shard, store_entries
+
+log = structlog.get_logger(__name__)
+
+BATCH = 5_000
+ALARMING_LAG = timedelta(
+    days=1
+)  # claims of ingested ids live 7 days in Redis; the drain must never be near that
+
+
+def drain_all(*, at: datetime, budget_seconds: float = 1.0) -> Stored:
+    """Drain every shard that has entries, until all are empty or the budget is spent.
+
+    Raises RedisError or DatabaseError when a server is away; nothing is lost then, the next run does it.
+    """
+    deadline = time.monotonic() + budget_seconds
+    total = Stored()
+    for shard in shards_to_correct():
+        correct_shard(shard, at=at)
+    for shard in _shards_with_entries():
+        while time.monotonic() < deadline:
+            drained = drain_shard(shard, at=at)
+            total += drained or Stored()
+            if drained is None or drained.entries < BATCH:
+                break
+    if total.entries:
+        log.info("drained", stored=total.stored, repeated=total.repeated, dead=total.dead)
+    return total
+
+
+def drain_shard(shard: int, *, at: datetime, batch: int = BATCH) -> Stored | None:
+    """Move one batch of a shard into the ledger; None when another drainer is at it."""
+    client = usage_redis()
+    with transaction.atomic():
+        if not lock_shard(shard):
+            return None
+        entries = _read_head(client, shard, batch)
+        _alarm_when_late(shard, entries, at)
+        stored = store_entries(shard, entries) if entries else Stored()
+    _delete(client, shard, entries)
+    if stored.repeated:
+        correct_shard(shard, at=at)
+    return stored
+
+
+def correct_shard(shard: int, *, at: datetime) -> int:
+    """Tell Redis what only the ledger saw; how many corrections. 0 also when another is at this shard."""
+    with transaction.atomic():
+        return apply_corrections(shard, at=at) if lock_shard(shard) else 0
+
+
+def _shards_with_entries() -> list[int]:
+    pipeline = usage_redis().pipeline(transaction=False)
+    for shard in range(SHARDS):
+        pipeline.xlen(stream_key(shard))
+    return [shard for shard, length in enumerate(pipeline.execute()) if length]
+
+
+def _read_head(client: Redis, shard: int, batch: int) -> list[Entry]:
+    found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(stream_key(shard), count=batch))
+    return [read_entry(name.decode(), fields.get(b"e", b""), fields.get(b"q", b"")) for name, fields in found]
+
+
+def _delete(client: Redis, shard: int, entries: Sequence[Entry]) -> None:
+    if entries:
+        client.xdel(stream_key(shard), *[entry.stream_id for entry in entries])
+
+
+def _alarm_when_late(shard: int, entries: Sequence[Entry], at: datetime) -> None:
+    if not entries:
+        return
+    oldest = entries[0].appended_at
+    if at - oldest > ALARMING_LAG:
+        log.error("drain_is_late", shard=shard, oldest=oldest.isoformat())

@@ -1,0 +1,106 @@
+"""Storing events: rows, totals, claimed ids, corrections and dead letters, all in the caller's transaction.
+
+Everything that ever enters the ledger passes here: the drain, replays and history. `counted` says whether the counters
+in Redis have these events already, as they have when a door settled them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from django.db import DataError, IntegrityError, connection, transaction
+
+from metering.entries import COLUMNS, Entry, copy_lines
+from metering.ledger_sql import BATCH_TABLE, CLAIM_IDS, CORRECT_DUPLICATES, INSERT
+from metering.models import DeadLetter
+from metering.partitions import make_partitions
+
+LOCK_CLASS = 1_178_747_215  # advisory locks of the shards; partitions use the next number
+# Errors that the data of a batch can cause; anything else (a deadlock, a lost server) fails the batch as a whole.
+DATA_ERRORS = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a batch: new rows, entries that changed nothing (delivered again or duplicates), dead letters."""
+
+    stored: int = 0
+    repeated: int = 0
+    dead: int = 0
+
+    def __add__(self, other: "Stored") -> "Stored":
+        return Stored(self.stored + other.stored, self.repeated + other.repeated, self.dead + other.dead)
+
+    @property
+    def entries(self) -> int:
+        return self.stored + self.repeated + self.dead
+
+
+def lock_shard(shard: int, *, wait: bool = False) -> bool:
+    """Take a shard's drain lock until the transaction ends; False when another holds it and `wait` is not set."""
+    with connection.cursor() as cursor:
+        if wait:
+            cursor.execute("SELECT true FROM pg_advisory_xact_lock(%s, %s)", [LOCK_CLASS, shard])
+        else:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, shard])
+        return bool(cursor.fetchone() == (True,))
+
+
+def store_entries(shard: int, entries: Sequence[Entry], *, counted: bool = True) -> Stored:
+    """Store a batch of one shard, whose lock the caller holds. Bad entries become dead letters, never errors."""
+    readable = [entry for entry in entries if entry.event is not None]
+    stored = Stored(dead=_bury([entry for entry in entries if entry.event is None], shard))
+    make_partitions({entry.month for entry in readable})
+    return stored + _store_or_halve(shard, readable, counted=counted)
+
+
+def _store_or_halve(shard: int, entries: Sequence[Entry], *, counted: bool) -> Stored:
+    """A batch that the database refuses is halved until the bad entry is alone."""
+    if not entries:
+        return Stored()
+    try:
+        with transaction.atomic():
+            return _store(shard, entries, counted=counted)
+    except DATA_ERRORS as error:
+        if len(entries) == 1:
+            return Stored(dead=_bury(entries, shard, problem=_first_line(error)))
+    middle = len(entries) // 2
+    return _store_or_halve(shard, entries[:middle], counted=counted) + _store_or_halve(
+        shard, entries[middle:], counted=counted
+    )
+
+
+def _store(shard: int, entries: Sequence[Entry], *, counted: bool) -> Stored:
+    with connection.cursor() as cursor:
+        cursor.execute(BATCH_TABLE)
+        cursor.execute("DELETE FROM usage_batch_1")  # what an earlier half of the same transaction left
+        with cursor.copy(f"COPY usage_batch_1 ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+            copy.write(copy_lines(shard, entries))
+        if any(entry.event and entry.event.external_id for entry in entries):
+            cursor.execute(CLAIM_IDS)
+        cursor.execute(INSERT)
+        (stored,) = cursor.fetchone()
+        if stored < len(entries) and counted:
+            cursor.execute(CORRECT_DUPLICATES)
+    return Stored(stored=stored, repeated=len(entries) - stored)
+
+
+def _bury(entries: Sequence[Entry], shard: int, *, problem: str = "") -> int:
+    letters = [
+        DeadLetter(
+            shard=shard,
+            epoch=entry.epoch,
+            seq=entry.seq,
+            stream_id=entry.stream_id,
+            payload=entry.payload.decode(errors="backslashreplace").replace("\0", "\\x00"),
+            reason=(problem or entry.problem)[:400],
+            received_at=entry.appended_at,
+        )
+        for entry in entries
+    ]
+    DeadLetter.objects.bulk_create(letters, ignore_conflicts=True)
+    return len(letters)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
