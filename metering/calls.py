@@ -236,6 +236,7 @@ class Cut:
     epoch: str
     seq: int
     counters: dict[str, dict[int, tuple[int, int]]]
+    corrected: int = 0  # id of the last counter correction that was applied (metering/corrections.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +274,7 @@ def admit_args(request: Admission) -> tuple[list[str], list[str]]:
     ]
     args = [
         str(r.org_id), r.mode, str(r.key_id), str(r.version), str(r.span_start_us), str(r.span_end_us), r.refusal,
-        str(r.period_id), str(r.meter_id), str(r.units), str(r.quota), r.quota_code, f"{r.nonce:x}",
+        str(r.period_id), str(r.meter_id), str(r.units), str(r.quota), r.quota_code, r.reservation.member,
         str(r.life_seconds * 1_000_000), _usage_expiry(r.span_end_us), str(len(r.windows)), str(len(windows)),
         *[str(number) for window in windows for number in window],
     ]  # fmt: skip
@@ -322,7 +323,7 @@ def settle_call(settlement: Settlement) -> Call[Settled]:
         settled_key(r.shard, r.nonce),
         stream_key(r.shard),
     ]
-    args = [
+    args: list[str | bytes] = [
         r.member, str(r.units), str(settlement.units), str(r.meter_id), settlement.event, str(settlement.version),
         str(settlement.quota), _usage_expiry(settlement.span_end_us),
     ]  # fmt: skip
@@ -401,9 +402,9 @@ def cut_call(shard: int, usage_keys: Sequence[str]) -> Call[Cut]:
     """The call that reads counters and the last event's number at one moment."""
 
     def parse(reply: Any) -> Cut:
-        epoch, seq = reply[0]
+        epoch, seq, corrected = reply[0]
         counters = {key: _meters(fields) for key, fields in zip(usage_keys, reply[1:], strict=True)}
-        return Cut(epoch.decode() if epoch else "", int(seq or 0), counters)
+        return Cut(epoch.decode() if epoch else "", int(seq or 0), counters, int(corrected or 0))
 
     return Call(script("cut"), [shard_key(shard), *usage_keys], [], parse)
 

@@ -124,7 +124,7 @@ class _Fields:
 
     def number(self, name: str) -> int:
         value = self.values.get(name)
-        if isinstance(value, str) and value.isascii() and value.isdecimal():
+        if isinstance(value, str) and len(value) < 20 and value.isascii() and value.isdecimal():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
             raise BadEvent(f"{name}: not a whole number")

@@ -1,22 +1,22 @@
 -- Admission of one call. Refused calls leave no trace in windows and counters, only in the refusals of the minute.
 -- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 expiries, 6 refusals prefix, 7.. windows, the organization's first
--- ARGV: 1 organization, 2 mode, 3 key, 4 version, 5 span start, 6 span end, 7 refusal, 8 period, 9 meter, 10 units, 11 quota (-1 none),
---       12 quota code, 13 nonce, 14 life, 15 usage expiry (ms), 16 windows of the organization, 17 windows in all, 18.. seconds, limit
+-- ARGV: 1 organization, 2 mode, 3 key, 4 version, 5 span start, 6 span end, 7 refusal, 8 -, 9 meter, 10 units, 11 quota (-1 none),
+--       12 quota code, 13 reservation, 14 life, 15 usage expiry (ms), 16 windows of the organization, 17 windows in all, 18.. seconds, limit
 local now = clock()
 local version = redis.call('HGET', KEYS[1], 'v')
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 if not version or not epoch then return {'NOSTATE', now} end
-if whole(version) > given(ARGV[4], 'version') then return {'STALE', now} end
-if now < given(ARGV[5], 'span') or now >= given(ARGV[6], 'span') then return {'SPAN', now} end
+if tonumber(version) > tonumber(ARGV[4]) then return {'STALE', now} end
+if now < tonumber(ARGV[5]) or now >= tonumber(ARGV[6]) then return {'SPAN', now} end
 
-local units, quota = given(ARGV[10], 'units'), tonumber(ARGV[11])
-local life, usage_expiry = given(ARGV[14], 'life'), given(ARGV[15], 'expiry')
+local units, quota = whole(ARGV[10]), tonumber(ARGV[11])
+local expires, usage_expiry = text(now + tonumber(ARGV[14])), whole(ARGV[15]) and ARGV[15]
 local meter, reserved_field = ARGV[9], 'r' .. ARGV[9]
 local code, retry, refused_window = ARGV[7], -1, 0
 local windows = {}
 if code == '' then
   for i = 1, tonumber(ARGV[17]) do
-    local w = read_window(KEYS[6 + i], given(ARGV[16 + 2 * i], 'seconds'), given(ARGV[17 + 2 * i], 'limit'), now)
+    local w = read_window(KEYS[6 + i], tonumber(ARGV[16 + 2 * i]), tonumber(ARGV[17 + 2 * i]), now)
     windows[i] = w
     if w.sum >= w.limit then
       code = i <= tonumber(ARGV[16]) and 'rate_limited' or 'key_rate_limited'
@@ -30,11 +30,11 @@ local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local returned = {}
 if first[2] and tonumber(first[2]) <= now then returned = expired(KEYS[4], now, 4) end
 local held = redis.call('HMGET', KEYS[3], meter, reserved_field)
-local reserved = whole(held[2])
+local reserved = whole(held[2] or '0')
 for _, r in ipairs(returned) do
   if r.usage == KEYS[3] and r.meter == meter then reserved = math.max(0, reserved - r.units) end
 end
-local used = whole(held[1]) + reserved
+local used = whole(held[1] or '0') + reserved
 if code == '' and quota >= 0 and used + units > quota then code = ARGV[12] end
 if used + units > LARGEST then refuse('counter would leave 2^53') end
 
@@ -49,9 +49,8 @@ else
   give_back(KEYS[4], returned)
   for _, w in ipairs(windows) do count_call(w) end
   redis.call('HINCRBY', KEYS[3], reserved_field, ARGV[10])
-  if not held[1] and not held[2] then redis.call('PEXPIREAT', KEYS[3], text(usage_expiry)) end
-  local member = ARGV[13] .. ':' .. ARGV[2] .. ':' .. ARGV[8] .. ':' .. meter .. ':' .. ARGV[10]
-  redis.call('ZADD', KEYS[4], text(now + life), member)
+  if not held[1] and not held[2] then redis.call('PEXPIREAT', KEYS[3], usage_expiry) end
+  redis.call('ZADD', KEYS[4], expires, ARGV[13])
   if not first[1] then redis.call('SADD', KEYS[5], ARGV[1]) end
   reply[4] = used + units
 end

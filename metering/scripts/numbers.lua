@@ -1,6 +1,6 @@
 -- Whole numbers below 2^53 are exact in Lua; everything else is refused before the first write.
 local LARGEST = 9007199254740991
-local floor, ceil = math.floor, math.ceil
+local floor, ceil, tonumber, find = math.floor, math.ceil, tonumber, string.find
 
 local function text(n)
   return string.format('%.0f', n)
@@ -10,17 +10,9 @@ local function refuse(what)
   error(redis.error_reply('FAREBOX ' .. what))
 end
 
--- A counter as Redis holds it; absent is 0. HINCRBY would fail on what this refuses.
+-- A text that Redis can add to, as a number; what HINCRBY would fail on is refused here.
 local function whole(value)
-  if not value then return 0 end
-  local n = tonumber(value)
-  if not n or n < 0 or n > LARGEST or text(n) ~= value then refuse('counter is not a whole number') end
-  return n
-end
-
--- A whole number given by the caller.
-local function given(value, name)
-  local n = tonumber(value)
-  if not n or n < 0 or n > LARGEST or text(n) ~= value then refuse('bad ' .. name) end
+  local n = find(value, '^[1-9]%d*$') and tonumber(value) or value == '0' and 0
+  if not n or n > LARGEST then refuse('not a whole number') end
   return n
 end

@@ -7,7 +7,7 @@ local function expired(key, now, most)
     local mode, period, meter, units = string.match(member, '^%x+:(%a+):([^:]+):([^:]+):(%d+)$')
     if not mode then refuse('reservation is damaged') end
     local usage = prefix .. mode .. ':' .. period
-    whole(redis.call('HGET', usage, 'r' .. meter))
+    whole(redis.call('HGET', usage, 'r' .. meter) or '0')
     found[i] = {member = member, usage = usage, meter = meter, units = tonumber(units)}
   end
   return found
@@ -15,7 +15,7 @@ end
 
 -- Less than was reserved is given back where the counter holds less (its hash expired or was rebuilt): never below 0.
 local function reduce_reserved(usage, field, units)
-  local held = whole(redis.call('HGET', usage, field))
+  local held = whole(redis.call('HGET', usage, field) or '0')
   if held > 0 and units > 0 then redis.call('HINCRBY', usage, field, text(-math.min(held, units))) end
 end
 

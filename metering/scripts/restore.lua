@@ -3,14 +3,14 @@
 -- KEYS: 1 organization, 2 shard, 3 reservations, 4.. usage   ARGV: 1 version, 2 epoch, then per usage key: expiry (ms), n, n times meter and units
 if redis.call('HGET', KEYS[1], 'v') then return 'PRESENT' end
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
-local version = text(given(ARGV[1], 'version'))
+local version = whole(ARGV[1]) and ARGV[1]
 local at = 3
 local absent = {}
 for k = 4, #KEYS do
   absent[k] = redis.call('EXISTS', KEYS[k]) == 0
-  given(ARGV[at], 'expiry')
-  local n = given(ARGV[at + 1], 'count')
-  for i = 1, n do given(ARGV[at + 1 + 2 * i], 'units') end
+  whole(ARGV[at])
+  local n = whole(ARGV[at + 1])
+  for i = 1, n do whole(ARGV[at + 1 + 2 * i]) end
   at = at + 2 + 2 * n
 end
 

@@ -2,17 +2,17 @@
 -- A batch is checked whole before its first write. KEYS: 1 shard, 2 stream, then per event: organization, usage, claim
 -- ARGV: 1 events, 2 life of a claim (ms), then per event: meter, units, usage expiry (ms), event
 local shard = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-local seq = whole(shard[2])
+local seq = whole(shard[2] or '0')
 redis.call('XLEN', KEYS[2])
-local claim_life = text(given(ARGV[2], 'life'))
+local claim_life = whole(ARGV[2]) and ARGV[2]
 local verdicts, claimed, totals = {}, {}, {}
 for i = 1, tonumber(ARGV[1]) do
   local k, a = 3 * i, 4 * i - 1
   local usage, claim, counter = KEYS[k + 1], KEYS[k + 2], KEYS[k + 1] .. '/' .. ARGV[a]
   local version = redis.call('HGET', KEYS[k], 'v')
-  local total = totals[counter] or (whole(redis.call('HGET', usage, ARGV[a])) + whole(redis.call('HGET', usage, 'r' .. ARGV[a])))
-  local units = given(ARGV[a + 1], 'units')
-  given(ARGV[a + 2], 'expiry')
+  local total = totals[counter] or whole(redis.call('HGET', usage, ARGV[a]) or '0') + whole(redis.call('HGET', usage, 'r' .. ARGV[a]) or '0')
+  local units = whole(ARGV[a + 1])
+  whole(ARGV[a + 2])
   if not version or not shard[1] then
     verdicts[i] = 'nostate'
   elseif claimed[claim] or redis.call('EXISTS', claim) == 1 then
