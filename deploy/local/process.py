@@ -35,6 +35,7 @@ class Program:
     name: str
     argv: Sequence[str]
     ready: Callable[[], bool] = lambda: True
+    before_start: Callable[[], None] = lambda: None
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     account: Account | None = None
@@ -61,6 +62,7 @@ def spawn(program: Program, log: Path) -> subprocess.Popen[bytes]:
         if os.getppid() != parent:
             os._exit(1)
 
+    program.before_start()
     account = program.account
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -74,7 +76,7 @@ def spawn(program: Program, log: Path) -> subprocess.Popen[bytes]:
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509
+            preexec_fn=die_with_parent,
         )
 
 
@@ -93,7 +95,9 @@ def wait_ready(
         if process.poll() is not None:
             raise ProgramFailed(f"{program.name} ended with status {process.returncode}.\n{tail(log)}")
         if time.monotonic() > deadline:
-            raise ProgramFailed(f"{program.name} was not ready after {program.ready_within:.0f} s.\n{tail(log)}")
+            raise ProgramFailed(
+                f"{program.name} was not ready after {program.ready_within:.0f} s.\n{tail(log)}"
+            )
         time.sleep(0.02)
 
 

@@ -14,15 +14,26 @@ from pathlib import Path
 import psycopg
 import redis
 from psycopg import sql
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deploy.local.binaries import copy_postgres, find_postgres, find_redis, readable_by_others
 from deploy.local.ports import free_port, is_free
-from deploy.local.process import Account, Program, ProgramFailed, spawn, stop, unprivileged_account, wait_ready
+from deploy.local.process import (
+    Account,
+    Program,
+    ProgramFailed,
+    spawn,
+    stop,
+    unprivileged_account,
+    wait_ready,
+)
 
 HOST = "127.0.0.1"
 OWNER = "farebox_owner"
 DATABASE = "farebox"
 _START_ATTEMPTS = 6
+_ONCE = Retry(NoBackoff(), 0)  # whoever asks for readiness asks again anyway
 
 
 class Server(ABC):
@@ -133,7 +144,6 @@ class Postgres(Server):
         self._choose_port()
         if self.major() is None:
             self._initdb()
-        self._forget_dead_postmaster()
 
     def program(self) -> Program:
         options = {
@@ -155,6 +165,7 @@ class Postgres(Server):
             name=self.name,
             argv=argv,
             ready=self._answers,
+            before_start=self._forget_dead_postmaster,
             env={"LC_ALL": "C", "TZ": "UTC"},
             cwd=self.state,
             account=self.account,
@@ -198,7 +209,9 @@ class Postgres(Server):
     def _answers(self) -> bool:
         """Up, with the role and the database that the product uses (made here the first time)."""
         try:
-            with psycopg.connect(self.address("postgres", user="postgres"), connect_timeout=2, autocommit=True) as db:
+            with psycopg.connect(
+                self.address("postgres", user="postgres"), connect_timeout=2, autocommit=True
+            ) as db:
                 _ensure_owner(db, self._password())
             return True
         except psycopg.OperationalError:
@@ -235,7 +248,9 @@ class Valkey(Server):
         if not secret.is_file():
             secret.touch(mode=0o600)
             secret.write_text(secrets.token_urlsafe(24))
-        config = self.state / "valkey.conf"  # a file, because arguments are visible to everybody on the machine
+        config = (
+            self.state / "valkey.conf"
+        )  # a file, because arguments are visible to everybody on the machine
         config.touch(mode=0o600)
         config.write_text("".join(f"{line}\n" for line in self._settings()))
 
@@ -264,7 +279,7 @@ class Valkey(Server):
         )
 
     def _answers(self) -> bool:
-        client = redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2)
+        client = redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2, retry=_ONCE)
         try:
             return bool(client.ping())
         except redis.RedisError:

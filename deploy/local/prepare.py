@@ -1,0 +1,56 @@
+"""What has to be done between the start of the servers and of Farebox itself: schema, static files, seed.
+
+One process for all of it: each `manage.py` command of its own would spend a second on imports.
+"""
+
+import argparse
+import hashlib
+import os
+import time
+from collections.abc import Callable
+
+import django
+from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.core.management import call_command
+
+from deploy.local.schema import load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--seed", action="store_true", help="fill an empty installation with the demo's customers"
+    )
+    arguments = parser.parse_args()
+    if load(os.environ["DATABASE_URL"]):
+        print("  schema snapshot loaded", flush=True)
+    django.setup()
+    _step("migrations", lambda: call_command("migrate", verbosity=0, skip_checks=True))
+    _step("static files", _collect_static)
+    if arguments.seed:
+        _step("demo customers", lambda: call_command("seed", "--if-empty"))
+
+
+def _step(name: str, work: Callable[[], object]) -> None:
+    started = time.monotonic()
+    work()
+    print(f"  {name}: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def _collect_static() -> None:
+    """Hash and compress the assets, unless they are the ones of last time."""
+    digest = hashlib.sha256()
+    for finder in get_finders():
+        for path, storage in sorted(finder.list([]), key=lambda found: found[0]):
+            stat = os.stat(storage.path(path))
+            digest.update(f"{path}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+    stamp = settings.STATIC_ROOT / ".stamp"
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return
+    call_command("collectstatic", interactive=False, clear=settings.STATIC_ROOT.is_dir(), verbosity=0)
+    stamp.write_text(digest.hexdigest())
+
+
+if __name__ == "__main__":
+    main()
