@@ -105,7 +105,7 @@ def local_time(moment: datetime | None, shape: str = "moment", *, none: str = "n
         '<time datetime="{}" data-local="{}" title="{}">{}</time>',
         moment.astimezone(ZoneInfo("UTC")).isoformat(timespec="milliseconds"),
         shape,
-        f"{here:%-d %B %Y, %H:%M:%S} {timezone.get_current_timezone_name()}",
+        f"{here:%-d %B %Y, %H:%M:%S} {here:%Z}",
         here.strftime(_SHAPES[shape]),
     )
 
