@@ -22,11 +22,8 @@ class MemberRequest(HttpRequest):
     """A request of a signed-in member; set by `member_page`."""
 
     membership: Membership
+    organization: Organization
     user: User
-
-    @property
-    def organization(self) -> Organization:
-        return self.membership.organization
 
 
 MemberView = Callable[..., HttpResponse]
@@ -46,7 +43,7 @@ def member_page(*roles: Role) -> Callable[[MemberView], Callable[..., HttpRespon
                 raise Forbidden(
                     f"This needs the role {_either(roles)}. Ask an owner of {membership.organization}."
                 )
-            request.membership = membership
+            request.membership, request.organization = membership, membership.organization
             return view(request, *args, **kwargs)
 
         return guarded

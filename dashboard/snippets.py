@@ -1,6 +1,6 @@
 """The first call in curl, Python and JavaScript, holding the reader's own key and a real route."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -12,16 +12,12 @@ PLACEHOLDER = "YOUR_KEY"
 SAMPLE_QUERIES = {"/v1/search": {"q": "Lisbon"}, "/v1/reverse": {"lat": "48.8566", "lon": "2.3522"}}
 
 
-@dataclass(frozen=True, slots=True)
-class Snippet:
-    """One language of a quick start; unpacks into (slug, name, code) for templates."""
+class Snippet(NamedTuple):
+    """One language of a quick start."""
 
     slug: str
     name: str
     code: str
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter((self.slug, self.name, self.code))
 
 
 def first_call_url() -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from accounts.models import Organization
@@ -54,6 +55,33 @@ class Choices:
             name: query[name] if query.get(name) in allowed else allowed[0] for name, allowed in pick.items()
         }
         return cls(chosen["mode"], chosen["by"], chosen["step"])
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceMenu:
+    """A menu of one choice: its label is the present one; items are (text, address, is the present one)."""
+
+    label: str
+    items: list[tuple[str, str, bool]]
+
+
+MENUS = (
+    ("mode", (("live", "Live"), ("test", "Test"))),
+    ("by", (("key", "By key"), ("route", "By route"))),
+    ("step", (("day", "This period"), ("hour", "Last 48 hours"))),
+)
+
+
+def choice_menus(choices: Choices) -> list[ChoiceMenu]:
+    """The menus of the usage page; each item keeps the other choices."""
+    chosen = {"mode": choices.mode, "by": choices.group, "step": choices.step}
+    menus = []
+    for name, options in MENUS:
+        items = [
+            (text, "?" + urlencode(chosen | {name: value}), chosen[name] == value) for value, text in options
+        ]
+        menus.append(ChoiceMenu(dict(options)[chosen[name]], items))
+    return menus
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,9 +127,9 @@ def refusals(organization: Organization, *, mode: str, start: datetime, end: dat
 
 
 def minute_series(organization: Organization, *, mode: str, at: datetime) -> list[MinutePoint]:
-    """The last 60 whole minutes and the present one, oldest first, empty ones included."""
+    """The last 60 minutes, the present one included, oldest first; empty ones too."""
     last = at.astimezone(UTC).replace(second=0, microsecond=0)
-    first = last - timedelta(minutes=LIVE_MINUTES)
+    first = last - timedelta(minutes=LIVE_MINUTES - 1)
     events = (
         UsageEvent.objects.for_organization(organization)
         .filter(mode=mode, occurred_at__gte=first)
@@ -146,7 +146,7 @@ def minute_series(organization: Organization, *, mode: str, at: datetime) -> lis
         .annotate(calls=Sum("count"))
         .values_list("minute", "calls")
     )
-    minutes = [first + timedelta(minutes=number) for number in range(LIVE_MINUTES + 1)]
+    minutes = [first + timedelta(minutes=number) for number in range(LIVE_MINUTES)]
     return [MinutePoint(m, *by_minute.get(m, (0, 0)), refused.get(m, 0)) for m in minutes]
 
 

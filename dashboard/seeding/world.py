@@ -121,9 +121,9 @@ def history(customer: Customer, routes: list[Route], meter: Meter, *, at: dateti
             customer.company, start=start, end=min(customer.ends_at, single_from), routes=known, rng=rng
         )
     )
-    if customer.ends_at >= at:
+    if customer.ends_at > single_from:
         bursts += single_calls(
-            since=single_from, until=at - timedelta(seconds=5), count=_last_hour(customer.company),
+            since=single_from, until=min(customer.ends_at, at) - timedelta(seconds=5), count=_last_hour(customer.company),
             keys=len(customer.keys), routes=known, rng=rng,
         )  # fmt: skip
     for burst in bursts:

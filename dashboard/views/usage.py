@@ -11,7 +11,7 @@ from core.clock import now
 from core.money import Money
 from dashboard.access import MemberRequest, member_page, reader_zone
 from dashboard.plan_status import plan_status
-from dashboard.usage_page import Choices, bill, call_rows, figures, live_chart, period_chart
+from dashboard.usage_page import Choices, bill, call_rows, choice_menus, figures, live_chart, period_chart
 from keys.queries import list_keys
 from plans.models import Period
 from plans.queries import find_period, main_meter
@@ -58,6 +58,7 @@ def usage_context(request: MemberRequest) -> dict[str, object]:
         "zone": zone.key,
         "at": at,
         "period": period,
+        "menus": choice_menus(choices),
     }
     if period is None or meter is None:
         return context
