@@ -165,11 +165,8 @@ class ServerFactory:
 
     def postgres(self) -> tuple[Postgres, str]:
         """A durable server and the address of a migrated database on it."""
-        server = testing.start_postgres(self._folder / f"postgres-{len(self._made)}")
+        server = testing.start_postgres(self._folder / f"postgres-{len(self._made)}", durable=True)
         self._made.append(server)
-        server.stop()
-        server.durable = True
-        server.start()
         return server, testing.clone(server.url, template=testing.TEMPLATE, name="test_farebox_own")
 
     def valkey(self) -> Valkey:

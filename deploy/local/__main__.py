@@ -1,9 +1,9 @@
-"""`python -m deploy.local demo [--reset] | run | servers | schema`."""
+"""`python -m deploy.local demo [--reset] | run | servers | schema | with-servers COMMAND`."""
 
 import argparse
 import sys
 
-from deploy.local import demo, schema
+from deploy.local import demo, schema, throwaway
 from deploy.local.binaries import BinaryMissing
 from deploy.local.ports import PortTaken
 from deploy.local.process import ProgramFailed
@@ -18,6 +18,8 @@ def main() -> int:
     commands.add_parser("run", help="everything for development: DEBUG, reload, logs in the terminal")
     commands.add_parser("servers", help="PostgreSQL and Valkey only")
     commands.add_parser("schema", help="write deploy/schema.sql.gz from the migrations")
+    throwaway_parser = commands.add_parser("with-servers", help="run a command against servers of its own")
+    throwaway_parser.add_argument("program", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     try:
         match arguments.command:
@@ -29,6 +31,8 @@ def main() -> int:
                 demo.servers()
             case "schema":
                 schema.write()
+            case "with-servers":
+                return throwaway.with_servers(arguments.program)
     except (AlreadyRunning, BinaryMissing, PortTaken, ProgramFailed) as problem:
         print(f"\nFarebox could not start.\n{problem}", file=sys.stderr)
         return 1

@@ -32,19 +32,21 @@ def schema_key() -> str:
     return digest.hexdigest()[:16]
 
 
-def start_postgres(folder: Path) -> Postgres:
+def start_postgres(folder: Path, *, durable: bool = False) -> Postgres:
     """A started server under `folder` that holds the migrated template database (named TEMPLATE)."""
     server = Postgres(folder / "postgres", durable=False)
     major = find_postgres().major
     kept = CACHE / f"{schema_key()}-{major}-{os.getuid()}"
     if (kept / "data" / "PG_VERSION").is_file():
         _copy(kept, server.state)
+        server.durable = durable
         server.start()
         return server
     server.start()
     ensure_template(server.url)
     server.stop()
     _keep(server.state, kept)
+    server.durable = durable
     server.start()
     return server
 

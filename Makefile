@@ -1,0 +1,67 @@
+# `make` lists the targets. Everything runs from .venv, which `make env` builds from the hashed locks.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+MANAGE := $(PY) manage.py
+ARGS ?=
+
+.PHONY: help env env-dev demo run servers test bench chaos check fix migrate seed shell schema lock screenshots
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+env: ## make .venv and install what the demo needs
+	@deploy/local/env.sh local
+
+env-dev: ## make .venv and install what tests and checks need
+	@deploy/local/env.sh dev
+
+demo: env ## everything on this machine with seeded customers (RESET=1 starts over; PORT_WEB, PORT_GATEWAY, PORT_UPSTREAM)
+	@$(PY) -m deploy.local demo $(if $(RESET),--reset)
+
+run: env ## everything for development: DEBUG, reload on change, logs in the terminal
+	@$(PY) -m deploy.local run
+
+servers: env ## only PostgreSQL and Valkey
+	@$(PY) -m deploy.local servers
+
+test: env-dev ## all tests with branch coverage (ARGS="tests/keys -k revoked")
+	@deploy/local/chromium.sh
+	@$(PY) -m pytest -n 2 --cov --cov-branch --cov-report=term $(ARGS)
+
+bench: env-dev ## measure the doors: one figure a line
+	@$(PY) -m deploy.local with-servers $(PY) -m benchmarks.bench $(ARGS)
+
+chaos: env-dev ## kill every process in turn under load and count what was lost
+	@$(PY) -m benchmarks.chaos $(ARGS)
+
+check: env-dev ## formatting, lint, types, import order, migrations, templates, deployment files
+	@deploy/local/check.sh
+
+fix: env-dev ## format and mend what can be mended
+	@.venv/bin/ruff check --fix --quiet . || true
+	@.venv/bin/ruff format .
+
+migrate: env ## bring the database of the running servers up to date
+	@$(MANAGE) migrate
+
+seed: env ## fill the database of the running servers with the demo's customers
+	@$(MANAGE) seed $(ARGS)
+
+shell: env ## a Python shell with the models loaded
+	@$(MANAGE) shell
+
+schema: env ## write deploy/schema.sql.gz from the migrations
+	@$(PY) -m deploy.local schema
+
+screenshots: env-dev ## pictures of the running demo's pages in var/screenshots
+	@$(PY) -m deploy.local.screenshots $(ARGS)
+
+UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) pyproject.toml
+
+lock: env-dev ## write the locks from pyproject.toml (UPGRADE=1 takes newer versions)
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(UV) -o requirements.txt
+	$(UV) --group local --constraint requirements.txt -o requirements-local.txt
+	$(UV) --group local --group dev --constraint requirements-local.txt -o requirements-dev.txt
