@@ -8,7 +8,8 @@ from accounts.models import Organization
 from billing.queries import PlanRevenue, mrr_by_plan, open_periods
 from core.money import format_money
 from metering.models import DeadLetter
-from metering.queries import ProductHealth, installation_calls, product_health, quantities_by_period
+from metering.queries import ProductHealth, installation_quantity, product_health, quantities_by_period
+from plans.default_catalogue import CALLS_METER
 from plans.models import Period, Product, SubscriptionStatus
 from plans.pricing import Rated, rate_period
 from plans.queries import terms_of
@@ -55,7 +56,7 @@ class Overview:
     mrr: str
     customers: int
     trials: int
-    calls_this_month: int
+    calls_this_month: Decimal
     usage_revenue: str
     plans: list[PlanRevenue]
     top: list[CustomerRow]
@@ -76,7 +77,7 @@ def overview(*, at: datetime) -> Overview:
         mrr=format_money(sum(plan.mrr_minor for plan in plans), "USD"),
         customers=sum(plan.customers for plan in plans),
         trials=sum(period.subscription.status == SubscriptionStatus.TRIALING for period in periods),
-        calls_this_month=installation_calls(start=month, end=at),
+        calls_this_month=installation_quantity(meter_slug=CALLS_METER, start=month, end=at),
         usage_revenue=format_money(sum(row.cost_minor for row in rows) - _fees(periods), "USD"),
         plans=plans,
         top=sorted(rows, key=lambda row: (-row.cost_minor, -row.calls))[:TOP],

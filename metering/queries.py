@@ -176,12 +176,11 @@ def quantities_by_period(period_ids: Sequence[int]) -> dict[int, dict[str, Decim
     return found
 
 
-def installation_calls(*, start: datetime, end: datetime) -> int:
-    """Live calls of all customers in the hours of `[start, end)`, billed or not."""
-    found = UsageTotal.objects.filter(mode="live", hour__gte=_hour(start), hour__lt=end).aggregate(
-        calls=Sum("count")
-    )
-    return found["calls"] or 0
+def installation_quantity(*, meter_slug: str, start: datetime, end: datetime) -> Decimal:
+    """Live quantity of a meter over all customers in the hours of `[start, end)`."""
+    rows = UsageTotal.objects.filter(mode="live", hour__gte=_hour(start), hour__lt=end)
+    of_meter = rows.filter(meter_id__in=Meter.objects.filter(slug=meter_slug).values("pk"))
+    return of_meter.aggregate(quantity=Sum("sum"))["quantity"] or ZERO
 
 
 @dataclass(frozen=True, slots=True)

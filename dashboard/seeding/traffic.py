@@ -14,6 +14,9 @@ from dashboard.seeding.companies import Company
 HOURS = (14, 10, 8, 8, 10, 16, 28, 44, 62, 72, 74, 70, 64, 68, 70, 68, 62, 54, 48, 42, 36, 30, 24, 18)
 HISTORY_DAYS = 90
 SATURDAY = 5
+NOT_FOUND_PER_MILLE = 30
+OUTCOMES = ((200, ""), (404, "client_error"), (502, "upstream_error"))
+WEIGHTS = (96, 3, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +63,14 @@ def _split(
     """The first key and the first route take most; the remainder of a division goes to them too."""
     if not calls:
         return
-    failed = _rounded(calls * company.failing, 1000, rng)
-    refused = _rounded(calls, 200, rng)
     at = _moment(hour, first, end, rng)
-    for key, route, part in _shares(calls - failed - refused, len(company.keys), routes):
+    for key, route, part in _shares(calls, len(company.keys), routes):
         yield Burst(at, key, route, 200, "", part)
-    if failed > 0:
+    if rng.randrange(1000) < company.failing * 4:
         reason, status = rng.choice((("upstream_error", 502), ("upstream_timeout", 504)))
-        yield Burst(at, 0, 0, status, reason, failed)
-    if refused > 0:
-        yield Burst(at, 0, 0, 400, "client_error", refused)
+        yield Burst(at, 0, 0, status, reason, 1)
+    if rng.randrange(1000) < NOT_FOUND_PER_MILLE:
+        yield Burst(at, 0, 0, 404, "client_error", 1)
 
 
 def _shares(calls: int, keys: int, routes: int) -> list[tuple[int, int, int]]:
@@ -105,15 +106,7 @@ def single_calls(
     """Single calls of the last hour, in order of time."""
     span = int((until - since).total_seconds() * 1000)
     moments = sorted(since + timedelta(milliseconds=rng.randint(0, span)) for _ in range(count))
-    outcomes = (
-        (200, ""),
-        (200, ""),
-        (200, ""),
-        (200, ""),
-        (200, ""),
-        (200, ""),
-        (200, ""),
-        (404, "client_error"),
-        (502, "upstream_error"),
-    )
-    return [Burst(at, rng.randrange(keys), rng.randrange(routes), *rng.choice(outcomes), 1) for at in moments]
+    return [
+        Burst(at, rng.randrange(keys), rng.randrange(routes), *rng.choices(OUTCOMES, WEIGHTS)[0], 1)
+        for at in moments
+    ]
