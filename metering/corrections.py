@@ -50,12 +50,6 @@ def shards_to_correct() -> list[int]:
     return list(open_ones.values_list("shard", flat=True).distinct())
 
 
-def forget_corrections(organization_id: int, *, at: datetime) -> int:
-    """Corrections of an organization whose counters are rebuilt from the ledger, which knows them already; how many."""
-    waiting = CounterCorrection.objects.filter(organization_id=organization_id, applied_at=None)
-    return waiting.update(applied_at=at)
-
-
 def counter_expiry(ends_at: datetime) -> datetime:
     """Until when Redis keeps the counters of a period that ends then."""
     return ends_at + timedelta(milliseconds=USAGE_KEPT_MS)

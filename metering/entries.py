@@ -40,8 +40,7 @@ class Entry:
 
     @property
     def appended_at(self) -> datetime:
-        """When it came into the stream, by the clock of Redis."""
-        return from_micros(int(self.stream_id.partition("-")[0]) * 1000)
+        return stream_time(self.stream_id)
 
     @property
     def month(self) -> date:
@@ -55,13 +54,23 @@ def read_entry(stream_id: str, payload: bytes, number: bytes) -> Entry:
     epoch, _, digits = number.decode(errors="replace").rpartition(":")
     if not epoch or len(epoch) > 32 or not digits.isdecimal() or not digits.isascii() or int(digits) >= 2**63:
         return Entry(stream_id, payload, "", 0, None, "q: not epoch:number")
-    latest_us = int(stream_id.partition("-")[0]) * 1000 + AHEAD_US
     try:
-        event = Event.from_json(payload)
-        _check(event, latest_us)
+        event = read_event(payload, received_at=stream_time(stream_id))
     except BadEvent as error:
         return Entry(stream_id, payload, epoch, int(digits), None, str(error)[:400])
     return Entry(stream_id, payload, epoch, int(digits), event)
+
+
+def stream_time(stream_id: str) -> datetime:
+    """When an entry came into the stream, by the clock of Redis."""
+    return from_micros(int(stream_id.partition("-")[0]) * 1000)
+
+
+def read_event(payload: bytes, *, received_at: datetime) -> Event:
+    """The event in a payload that came at this time. Raises BadEvent, also for what the ledger's columns cannot hold."""
+    event = Event.from_json(payload)
+    _check(event, to_micros(received_at) + AHEAD_US)
+    return event
 
 
 def _check(event: Event, latest_us: int) -> None:

@@ -1,18 +1,19 @@
 """Storing events: rows, totals, claimed ids, corrections and dead letters, all in the caller's transaction.
 
-Everything that ever enters the ledger passes here: the drain, replays and history. `counted` says whether the counters
-in Redis have these events already, as they have when a door settled them.
+Everything that ever enters the ledger passes here: the drain, replays and history. What a door settled is in the counters
+of Redis already; `Uncounted` marks what is not, and leaves corrections for it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import psycopg
 from django.db import DataError, IntegrityError, connection, transaction
 
 from metering.entries import COLUMNS, Entry, copy_lines
 from metering.ledger_sql import BATCH_TABLE, CLAIM_IDS, CORRECT_DUPLICATES, INSERT
-from metering.models import DeadLetter
+from metering.models import CounterCorrection, DeadLetter
 from metering.partitions import make_partitions
 
 LOCK_CLASS = 1_178_747_215  # advisory locks of the shards; partitions use the next number
@@ -36,6 +37,14 @@ class Stored:
         return self.stored + self.repeated + self.dead
 
 
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """Events that the counters in Redis, numbered under `epoch`, do not have. Without an epoch Redis has no counters."""
+
+    epoch: str
+    reason: str
+
+
 def lock_shard(shard: int, *, wait: bool = False) -> bool:
     """Take a shard's drain lock until the transaction ends; False when another holds it and `wait` is not set."""
     with connection.cursor() as cursor:
@@ -46,31 +55,37 @@ def lock_shard(shard: int, *, wait: bool = False) -> bool:
         return bool(cursor.fetchone() == (True,))
 
 
-def store_entries(shard: int, entries: Sequence[Entry], *, counted: bool = True) -> Stored:
+def store_entries(shard: int, entries: Sequence[Entry], *, uncounted: Uncounted | None = None) -> Stored:
     """Store a batch of one shard, whose lock the caller holds. Bad entries become dead letters, never errors."""
     readable = [entry for entry in entries if entry.event is not None]
     stored = Stored(dead=_bury([entry for entry in entries if entry.event is None], shard))
     make_partitions({entry.month for entry in readable})
-    return stored + _store_or_halve(shard, readable, counted=counted)
+    return stored + _store_or_halve(shard, readable, uncounted)
 
 
-def _store_or_halve(shard: int, entries: Sequence[Entry], *, counted: bool) -> Stored:
+def store_entry(shard: int, entry: Entry, *, uncounted: Uncounted | None = None) -> Stored:
+    """Store one readable entry. Raises one of DATA_ERRORS instead of burying it."""
+    make_partitions([entry.month])
+    with transaction.atomic():
+        return _store(shard, [entry], uncounted)
+
+
+def _store_or_halve(shard: int, entries: Sequence[Entry], uncounted: Uncounted | None) -> Stored:
     """A batch that the database refuses is halved until the bad entry is alone."""
     if not entries:
         return Stored()
     try:
         with transaction.atomic():
-            return _store(shard, entries, counted=counted)
+            return _store(shard, entries, uncounted)
     except DATA_ERRORS as error:
         if len(entries) == 1:
-            return Stored(dead=_bury(entries, shard, problem=_first_line(error)))
+            return Stored(dead=_bury(entries, shard, problem=first_line(error)))
     middle = len(entries) // 2
-    return _store_or_halve(shard, entries[:middle], counted=counted) + _store_or_halve(
-        shard, entries[middle:], counted=counted
-    )
+    first = _store_or_halve(shard, entries[:middle], uncounted)
+    return first + _store_or_halve(shard, entries[middle:], uncounted)
 
 
-def _store(shard: int, entries: Sequence[Entry], *, counted: bool) -> Stored:
+def _store(shard: int, entries: Sequence[Entry], uncounted: Uncounted | None) -> Stored:
     with connection.cursor() as cursor:
         cursor.execute(BATCH_TABLE)
         cursor.execute("DELETE FROM usage_batch_1")  # what an earlier half of the same transaction left
@@ -79,10 +94,32 @@ def _store(shard: int, entries: Sequence[Entry], *, counted: bool) -> Stored:
         if any(entry.event and entry.event.external_id for entry in entries):
             cursor.execute(CLAIM_IDS)
         cursor.execute(INSERT)
-        (stored,) = cursor.fetchone()
-        if stored < len(entries) and counted:
+        sums = cursor.fetchall()
+        stored = sum(row[-1] for row in sums)
+        if stored < len(entries) and uncounted is None:
             cursor.execute(CORRECT_DUPLICATES)
+    if uncounted is not None and uncounted.epoch:
+        _correct_sums(shard, sums, uncounted)
     return Stored(stored=stored, repeated=len(entries) - stored)
+
+
+def _correct_sums(
+    shard: int, sums: Sequence[tuple[int, str, int, int, Decimal, int]], uncounted: Uncounted
+) -> None:
+    CounterCorrection.objects.bulk_create(
+        CounterCorrection(
+            shard=shard,
+            epoch=uncounted.epoch,
+            organization_id=organization_id,
+            mode=mode,
+            meter_id=meter_id,
+            period_id=period_id,
+            quantity=quantity,
+            reason=uncounted.reason,
+        )
+        for organization_id, mode, meter_id, period_id, quantity, _ in sums
+        if quantity
+    )
 
 
 def _bury(entries: Sequence[Entry], shard: int, *, problem: str = "") -> int:
@@ -102,5 +139,6 @@ def _bury(entries: Sequence[Entry], shard: int, *, problem: str = "") -> int:
     return len(letters)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a database error says, without its details."""
     return (str(error).splitlines() or [type(error).__name__])[0]

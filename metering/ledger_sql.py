@@ -90,7 +90,7 @@ WITH fresh AS (
 ), touched AS (
     UPDATE keys_apikey k SET last_used_at = used.at FROM used WHERE k.id = used.id
 )
-SELECT count(*) FROM fresh
+SELECT organization_id, mode, meter_id, period_id, sum(quantity), count(*) FROM fresh GROUP BY 1, 2, 3, 4
 """
 
 # What was counted by a door but is no row of its own: the id or its caller's id is taken. An entry that was delivered

@@ -46,19 +46,21 @@ CREATE INDEX usage_event_newest ON usage_event (organization_id, mode, occurred_
 """
 
 # CREATE TABLE ... PARTITION OF would lock the whole ledger out of reading; ATTACH does not. Two drains that miss the same
-# month queue at the advisory lock and the second finds the work done.
+# month queue at the advisory lock and the second finds the work done (in the catalog itself: to_regclass would answer from
+# a cache that an advisory lock does not refresh).
 MAKE_PARTITION = """
 CREATE FUNCTION usage_event_make_partition(month date) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     first_day date := date_trunc('month', month);
+    parent regclass := 'usage_event'::regclass;
     name text := 'usage_event_' || to_char(first_day, 'YYYYMM');
 BEGIN
-    IF to_regclass(quote_ident(name)) IS NOT NULL THEN
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhparent = parent AND inhrelid::regclass::text = name) THEN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(1178747216, 0);
-    IF to_regclass(quote_ident(name)) IS NOT NULL THEN
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhparent = parent AND inhrelid::regclass::text = name) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE usage_event INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
