@@ -48,7 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _start_run() -> None:
     """Once a run: folder, environment, PostgreSQL with the migrated template."""
-    folder = Path(tempfile.mkdtemp(prefix="farebox-test-"))
+    _remove_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=f"farebox-test-{os.getpid()}-"))
     folder.chmod(0o711)  # `nobody` must reach PostgreSQL's folder inside
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "static").mkdir()
@@ -64,6 +65,16 @@ def _start_run() -> None:
     os.environ.setdefault(
         "REDIS_URL", "redis://127.0.0.1:1/0"
     )  # the controller of a distributed run uses none
+
+
+def _remove_leftovers() -> None:
+    """Folders of runs that were killed; their servers died with them."""
+    for folder in Path(tempfile.gettempdir()).glob("farebox-test-*-*"):
+        if (
+            folder.owner() == Path("/proc/self").owner()
+            and not Path("/proc", folder.name.split("-")[2]).exists()
+        ):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_process(name: str) -> None:

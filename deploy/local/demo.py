@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from deploy.local import programs
 from deploy.local.environment import ensure_environment
@@ -148,11 +149,20 @@ def _announce(state: Path, ports: Ports, seconds: float) -> None:
     )
     facts_file = state / "demo.json"
     if facts_file.is_file():
-        facts = json.loads(facts_file.read_text())
+        facts = _with_ports_of_today(facts_file, ports)
         for title, login in (("Customer", facts["customer"]), ("Staff", facts["staff"])):
             print(f"  {title:<9} {login['email']}  {login['password']}")
         print(f"\n  curl -H 'Authorization: Bearer {facts['key']}' '{facts['curl_url']}'")
     print(f"\n  Logs in {state / 'log'}", flush=True)
+
+
+def _with_ports_of_today(facts_file: Path, ports: Ports) -> dict[str, Any]:
+    """The seed wrote the addresses of the first start; PORT_WEB and PORT_GATEWAY may differ since."""
+    facts: dict[str, Any] = json.loads(facts_file.read_text())
+    path = facts["curl_url"].removeprefix(facts["gateway"])
+    facts |= {"portal": ports.portal_url, "gateway": ports.gateway_url, "curl_url": ports.gateway_url + path}
+    facts_file.write_text(json.dumps(facts, indent=2))
+    return facts
 
 
 def _reset(state: Path) -> None:

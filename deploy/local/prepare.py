@@ -29,7 +29,10 @@ def main() -> None:
     _step("migrations", lambda: call_command("migrate", verbosity=0, skip_checks=True))
     _step("static files", _collect_static)
     if arguments.seed:
-        _step("demo customers", lambda: call_command("seed", "--if-empty"))
+        _step(
+            "demo customers",
+            lambda: call_command("seed", "--if-empty", upstream=os.environ["FAREBOX_UPSTREAM_URL"]),
+        )
 
 
 def _step(name: str, work: Callable[[], object]) -> None:

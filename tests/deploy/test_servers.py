@@ -7,6 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deploy.local import binaries
 from deploy.local.servers import Postgres, Valkey
@@ -132,7 +134,7 @@ def test_valkey_never_evicts_appends_everything_and_asks_for_its_password(valkey
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         assert client.config_get("save") == {"save": ""}
     with (
-        redis.Redis(host="127.0.0.1", port=valkey.port) as stranger,
+        redis.Redis(host="127.0.0.1", port=valkey.port, retry=Retry(NoBackoff(), 0)) as stranger,
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
