@@ -14,7 +14,7 @@ from plans.queries import newest_version
 from plans.services import publish_version, start_subscription
 
 _number = count(1)
-PASSWORD = "correct horse battery staple"  # noqa: S105
+PASSWORD = "correct horse battery staple"
 
 
 def create_user(email: str = "", *, name: str = "", is_staff: bool = False, password: str = PASSWORD) -> User:
@@ -44,6 +44,7 @@ def create_organization(
         create_membership(organization=organization, user=owner, role=Role.OWNER)
     if plan:
         create_subscription(organization=organization, plan=plan, at=moment)
+        organization.refresh_from_db()
     return organization
 
 
