@@ -57,13 +57,20 @@ class LoopPipeline:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._transport()
-                for command in self._greeting():
-                    await connection.send(_pack(command))
+                await self._greet(connection)
         except TimeoutError as error:
             raise RedisTimeoutError("no connection in time") from error
         except OSError as error:
             raise RedisConnectionError(str(error)) from error
         return connection
+
+    async def _greet(self, connection: "_Connection") -> None:
+        try:
+            for command in self._greeting():
+                await connection.send(_pack(command))
+        except BaseException:
+            connection.fail(RedisConnectionError("connection refused"))
+            raise
 
     async def _transport(self) -> "_Connection":
         loop = asyncio.get_running_loop()
@@ -166,7 +173,8 @@ class _Connection(asyncio.Protocol):
 
 
 def _pack(command: tuple[Argument, ...]) -> bytes:
-    return hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows one-element tuples only
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows one-element tuples only
+    return packed
 
 
 def _error(message: str) -> RedisError:
