@@ -32,7 +32,6 @@ ENV PATH=/opt/farebox/bin:$PATH \
     FAREBOX_VAR_DIR=/var/lib/farebox \
     HEALTH_URL=http://127.0.0.1:8000/livez
 USER 10001
-VOLUME /var/lib/farebox
 EXPOSE 8000 9090
 # gateway, worker and beat bring their own check or HEALTH_URL.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
