@@ -121,7 +121,7 @@ def stacked_bars(chart: Chart) -> SafeString:
     lines = [step * count for count in range(int(top / step) + 1)]
     plot = format_html(
         '<svg class="chart" width="100%" height="{height}" role="img" aria-labelledby="{ident}-title {ident}-desc">'
-        '<title id="{ident}-title">{title}</title><desc id="{ident}-desc">{description}</desc>{pattern}{grid}{bars}{ticks}</svg>',
+        '<title id="{ident}-title">{title}</title><desc id="{ident}-desc">{description}</desc>{pattern}{grid}{bars}{ticks}{none}</svg>',
         ident=chart.ident,
         height=chart.height + _TOP + _BOTTOM,
         title=chart.title,
@@ -130,6 +130,7 @@ def stacked_bars(chart: Chart) -> SafeString:
         grid=_join(_gridline(chart, line, top) for line in lines),
         bars=_join(_bar(chart, at, top) for at in range(len(chart.bars))),
         ticks=_ticks(chart),
+        none=_EMPTY if highest else _nothing(chart),
     )
     axis = format_html(
         '<svg class="chart" width="36" height="{}" aria-hidden="true" focusable="false">{}</svg>',
@@ -141,12 +142,8 @@ def stacked_bars(chart: Chart) -> SafeString:
 
 def minute_chart(*, ident: str, title: str, description: str, minutes: Sequence[Minute]) -> Chart:
     """The live view: a low chart of the last minutes, oldest first, refused calls on top in their own colour."""
-    last = len(minutes) - 1
-    named = (
-        {0: f"{len(minutes)} min ago", last // 2: f"{len(minutes) - last // 2} min", last: "now"}
-        if last > 0
-        else {}
-    )
+    count, middle = len(minutes), len(minutes) // 2
+    named = {0: f"{count} min ago", middle: f"{count - middle} min", count - 1: "now"} if count > 1 else {}
     bars = tuple(
         Bar(label=one.label, values=(one.passed, one.refused), tick=named.get(at, ""))
         for at, one in enumerate(minutes)
@@ -296,12 +293,14 @@ def _axis_label(chart: Chart, line: Fraction, top: Fraction) -> SafeString:
 
 
 def _ticks(chart: Chart) -> SafeString:
-    """Labels below; every second one is left out on small screens, and the outer ones stay inside the plot."""
+    """Labels below; small screens show every second one and the last, and the outer ones stay inside the plot."""
     named = [at for at, bar in enumerate(chart.bars) if bar.tick]
-    last = len(chart.bars) - 1
-    return _join(
-        _tick(chart, at, last=last, is_minor=place % 2 == 1 and at != last) for place, at in enumerate(named)
-    )
+    last, places = len(chart.bars) - 1, len(named)
+    # With an even number the one before the last would touch it.
+    crowded = {
+        at for at in range(places - 1) if at % 2 == 1 or (places % 2 == 0 and at == places - 2 and at > 0)
+    }
+    return _join(_tick(chart, at, last=last, is_minor=place in crowded) for place, at in enumerate(named))
 
 
 def _tick(chart: Chart, at: int, *, last: int, is_minor: bool) -> SafeString:
@@ -315,6 +314,15 @@ def _tick(chart: Chart, at: int, *, last: int, is_minor: bool) -> SafeString:
         '<text class="{}" x="{}%" y="{}" text-anchor="{}">{}</text>',
         "tick minor" if is_minor else "tick", _text(x), chart.height + _TOP + 17, anchor, chart.bars[at].tick,
     )  # fmt: skip
+
+
+def _nothing(chart: Chart) -> SafeString:
+    """An empty plot says so: without words it looks like one that failed to load."""
+    return format_html(
+        '<text class="none" x="50%" y="{}" text-anchor="middle">No {} in this time</text>',
+        _TOP + chart.height // 2 + 4,
+        chart.unit,
+    )
 
 
 def _hatch(chart: Chart) -> SafeString:

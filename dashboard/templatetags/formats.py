@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from django import template
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from core.money import format_money
@@ -93,6 +93,17 @@ def share(used: int | Decimal, whole: int | Decimal | None) -> int:
 def words(state: str) -> str:
     """`past_due` -> `past due`: a state's name as it stands on a page."""
     return str(state).replace("_", " ")
+
+
+@register.filter
+def code_spans(text: str) -> SafeString:
+    """Words between backticks as code, everything escaped: texts of our own that name headers and fields."""
+    pieces = text.split("`")
+    return format_html_join(
+        "",
+        "{}",
+        ((format_html("<code>{}</code>", piece) if at % 2 else piece,) for at, piece in enumerate(pieces)),
+    )
 
 
 @register.simple_tag

@@ -94,6 +94,10 @@ def test_state_pill(state: str, kind: str, text: str) -> None:
     assert formats.state_pill(state) == f'<span class="pill pill-{kind}">{text}</span>'
 
 
+def test_backticks_become_code_and_the_rest_is_escaped() -> None:
+    assert formats.code_spans("Send `A: <b>` or <i>") == "Send <code>A: &lt;b&gt;</code> or &lt;i&gt;"
+
+
 def test_state_is_escaped() -> None:
     assert "<b>" not in formats.state_pill("active", "<b>")
 
