@@ -128,8 +128,8 @@ def _start_farebox(
         programs.upstream(ports, env),
         programs.web(ports, env, reload=debug),
         programs.gateway(ports, env, reload=debug),
-        programs.worker("ledger", env),
-        programs.worker("default", env),
+        programs.worker("ledger", supervisor.state, env),
+        programs.worker("default", supervisor.state, env),
         programs.beat(supervisor.state, env),
     ]
     _progress("Portal, gateway, workers, sample upstream", lambda: supervisor.start_together(together))

@@ -127,4 +127,4 @@ def tail(log: Path, lines: int = 15) -> str:
         text = log.read_bytes()[-8192:].decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(line[:300] for line in text.splitlines()[-lines:])

@@ -4,7 +4,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,18 +71,25 @@ def gateway(ports: Ports, env: Mapping[str, str], *, reload: bool) -> Program:
     )
 
 
-def worker(queue: str, env: Mapping[str, str]) -> Program:
+def worker(queue: str, state: Path, env: Mapping[str, str]) -> Program:
     """A Celery worker of one queue. Threads: no pool of processes that could outlive it, and the work waits on I/O."""
-    argv = _celery(
-        "worker", "--queues", queue, "--hostname", f"{queue}@%h", "--pool", "threads", "--concurrency", "2"
-    )
-    argv += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    return Program(name=f"worker-{queue}", argv=argv, env=env, cwd=ROOT)
+    arguments = [
+        "worker",
+        "--queues",
+        queue,
+        "--hostname",
+        f"{queue}@%h",
+        "--pool",
+        "threads",
+        "--concurrency",
+        "2",
+    ]
+    arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return _celery(f"worker-{queue}", state, env, arguments)
 
 
 def beat(state: Path, env: Mapping[str, str]) -> Program:
-    argv = _celery("beat", "--schedule", str(state / "beat-schedule"), "--pidfile", "")
-    return Program(name="beat", argv=argv, env=env, cwd=ROOT)
+    return _celery("beat", state, env, ["beat", "--schedule", str(state / "beat-schedule")])
 
 
 def prepare(env: Mapping[str, str], *, seed: bool) -> Program:
@@ -90,8 +97,18 @@ def prepare(env: Mapping[str, str], *, seed: bool) -> Program:
     return Program(name="prepare", argv=argv, env=env, cwd=ROOT)
 
 
-def _celery(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "config.celery:app", *arguments, "--loglevel", "INFO"]
+def _celery(name: str, state: Path, env: Mapping[str, str], arguments: Sequence[str]) -> Program:
+    """Celery writes its process id once Django and all tasks are loaded: that is its sign of being ready."""
+    pid_file = state / f"{name}.pid"
+    argv = [sys.executable, "-m", "celery", "-A", "config.celery:app", *arguments]
+    return Program(
+        name=name,
+        argv=[*argv, "--pidfile", str(pid_file), "--loglevel", "INFO"],
+        env=env,
+        cwd=ROOT,
+        ready=pid_file.exists,
+        before_start=lambda: pid_file.unlink(missing_ok=True),  # left by a killed one, it would stop the next
+    )
 
 
 def _answers(url: str, *, any_status: bool = False) -> Callable[[], bool]:
