@@ -1,0 +1,96 @@
+"""From a key's record to a request of the admission script, and what its answer asks of the worker next."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from keys.records import KeyRecord
+from metering.calls import Admission, Admitted
+from metering.events import Event
+from plans.door import Span
+
+ATTEMPTS = 3  # a record or a span may turn out old once each; a third refusal of the same kind is a fault
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call counts as. `units` in whole smallest units of the meter, `quantity` the same in the meter's unit."""
+
+    product_id: int
+    route_id: int
+    meter_id: int
+    units: int
+    quantity: Decimal
+
+
+def admission(record: KeyRecord, span: Span, target: Target, *, nonce: int) -> Admission:
+    """The request to admit one call of this key in this span."""
+    return Admission(
+        shard=record.shard,
+        org_id=record.organization_id,
+        mode=record.mode,
+        version=record.version,
+        span_start_us=span.start_us,
+        span_end_us=span.end_us,
+        period_id=span.period_id,
+        quota=span.quota(target.meter_id),
+        meter_id=target.meter_id,
+        units=target.units,
+        windows=record.windows,
+        key_id=record.key_id,
+        key_windows=record.key_windows,
+        nonce=nonce,
+        refusal=span.refusal,
+        quota_code=span.quota_code,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an admitted call ended. `reason` '' is billed; anything else is a row of quantity 0."""
+
+    status: int
+    reason: str
+    duration_us: int
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+def billing_reason(status: int, *, bill_client_errors: bool) -> str:
+    """Why an upstream's answer is not billed; '' for those that are (2xx, 3xx, and 4xx where the route says so)."""
+    if status < 400:
+        return ""
+    if status < 500:
+        return "" if bill_client_errors else "client_error"
+    return "upstream_error"
+
+
+def call_event(
+    record: KeyRecord,
+    request: Admission,
+    target: Target,
+    outcome: Outcome,
+    *,
+    admitted: Admitted,
+    door: str,
+    request_id: str,
+) -> Event:
+    """The event of an admitted call; its id and time are the admission's."""
+    return Event(
+        id=admitted.event_id,
+        occurred_at_us=admitted.occurred_at_us,
+        organization_id=record.organization_id,
+        mode=record.mode,
+        meter_id=target.meter_id,
+        period_id=request.period_id,
+        quantity=Decimal(0) if outcome.reason else target.quantity,
+        door=door,
+        reason=outcome.reason,
+        api_key_id=record.key_id,
+        product_id=target.product_id,
+        route_id=target.route_id,
+        status=outcome.status,
+        duration_us=outcome.duration_us,
+        bytes_in=outcome.bytes_in,
+        bytes_out=outcome.bytes_out,
+        request_id=request_id,
+    )

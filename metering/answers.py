@@ -1,0 +1,149 @@
+"""What doors answer: refusals as facts, and the headers that tell a caller what is left. Pure, shared by all doors.
+
+Header names: draft-ietf-httpapi-ratelimit-headers (`RateLimit`, `RateLimit-Policy`) and the common `X-RateLimit-*`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from core.errors import problem
+from metering.calls import Admitted, QuotaState, Refused, WindowState
+
+_WINDOW_NAMES = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that is not let through, or not answered by the upstream. `counted`: is part of the refusals that the
+    organization sees (those of the admission script are counted by the script itself)."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    headers: Headers = field(default_factory=list)
+    counted: bool = False
+
+    def body(self, *, request_id: str, instance: str, docs_url: str) -> dict[str, object]:
+        """The problem document."""
+        return problem(
+            code=self.code,
+            status=self.status,
+            title=self.title,
+            detail=self.detail,
+            request_id=request_id,
+            instance=instance,
+            docs_url=docs_url,
+        )
+
+
+_RETRY_SOON: Headers = [("Retry-After", "5")]
+_NO_RETRY: Headers = [("x-should-retry", "false")]
+_BEARER: Headers = [("WWW-Authenticate", 'Bearer realm="farebox"')]
+
+MISSING_KEY = Refusal(
+    "missing_key",
+    401,
+    "No API key",
+    "Send your key as `Authorization: Bearer KEY` or as `X-API-Key`.",
+    _BEARER,
+)
+# One body for unknown, malformed and revoked keys: nobody learns which of them a guess was.
+INVALID_KEY = Refusal(
+    "invalid_key", 401, "This API key is not valid", "It is unknown, mistyped or revoked.", _BEARER
+)
+KEY_EXPIRED = Refusal(
+    "key_expired", 401, "This API key has expired", "Issue a new key in the portal.", _BEARER
+)
+KEY_UNKNOWN_NOW = Refusal(
+    "key_lookup_unavailable", 503, "This key cannot be checked now", "Try again in some seconds. Nothing was charged.",
+    _RETRY_SOON,
+)  # fmt: skip
+TOO_MANY_UNKNOWN = Refusal(
+    "too_many_unknown_keys", 429, "Too many unknown keys from this address", "Wait a minute, then use a valid key.",
+    [("Retry-After", "60")],
+)  # fmt: skip
+METERING_UNAVAILABLE = Refusal(
+    "metering_unavailable", 503, "Metering is unavailable", "The call was not let through and nothing was charged.",
+    _RETRY_SOON,
+)  # fmt: skip
+OUT_OF_SCOPE = Refusal(
+    "out_of_scope", 403, "This key may not call this route", "Its scopes do not include it.", counted=True
+)
+FEATURE_NOT_IN_PLAN = Refusal(
+    "feature_not_in_plan", 403, "Your plan does not include this route", "Change to a plan that includes it.",
+    counted=True,
+)  # fmt: skip
+
+_CLOSED = {
+    "suspended": ("This organization is suspended", "Write to support."),
+    "trial_over": ("The trial is over", "Choose a plan in the portal; Free needs no payment."),
+    "subscription_cancelled": ("The subscription has ended", "Choose a plan in the portal to go on."),
+    "payment_required": ("A payment is overdue", "Pay the open invoice in the portal to go on."),
+}
+_LIMITED = {
+    "rate_limited": (
+        "Too many calls",
+        "Your plan's rate limit is reached. Wait as long as Retry-After says.",
+    ),
+    "key_rate_limited": ("Too many calls with this key", "The key's own rate limit is reached."),
+    "quota_exceeded": ("The quota of this period is used", "Change the plan, or wait for the next period."),
+    "trial_quota_reached": ("The trial's included quantity is used", "Choose a plan in the portal to go on."),
+}
+
+
+def closed_door(code: str) -> Refusal:
+    """402: the organization's door is closed, with the door table's code."""
+    title, detail = _CLOSED.get(code, _CLOSED["payment_required"])
+    return Refusal(code, 402, title, detail, [*_NO_RETRY], counted=True)
+
+
+def limited(answer: Refused) -> Refusal:
+    """What the admission script refused: 429 for limits and quotas, 402 for a door that closed meanwhile."""
+    if answer.code not in _LIMITED:
+        title, detail = _CLOSED.get(answer.code, _CLOSED["payment_required"])
+        return Refusal(answer.code, 402, title, detail, [*_NO_RETRY])
+    title, detail = _LIMITED[answer.code]
+    headers = rate_headers(answer.windows, answer.quota, answer.occurred_at_us)
+    if answer.retry_after_s:
+        headers.append(("Retry-After", str(answer.retry_after_s)))
+    if answer.code in ("quota_exceeded", "trial_quota_reached"):
+        headers += _NO_RETRY
+    return Refusal(answer.code, 429, title, detail, headers)
+
+
+def admitted_headers(answer: Admitted) -> Headers:
+    """What is left after an admitted call."""
+    return rate_headers(answer.windows, answer.quota, answer.occurred_at_us)
+
+
+def rate_headers(windows: Sequence[WindowState], quota: QuotaState | None, at_us: int) -> Headers:
+    """`RateLimit-Policy` names every limit, `RateLimit` the nearest; `X-RateLimit-Reset` is in seconds from now."""
+    if not windows:
+        return []
+    policies = [f'"{_name(w)}";q={w.limit};w={w.seconds}' for w in windows]
+    if quota is not None:
+        policies.append(f'"period";q={quota.limit};w={quota.reset_s}')
+    near = nearest(windows)
+    return [
+        ("RateLimit-Policy", ", ".join(policies)),
+        ("RateLimit", f'"{_name(near)}";r={near.remaining};t={near.reset_s}'),
+        ("X-RateLimit-Limit", str(near.limit)),
+        ("X-RateLimit-Remaining", str(near.remaining)),
+        ("X-RateLimit-Reset", str(near.reset_s)),
+    ]
+
+
+def nearest(windows: Sequence[WindowState]) -> WindowState:
+    """The limit that will be reached first: least left as a share of it (compared without division)."""
+    best = windows[0]
+    for window in windows[1:]:
+        if window.remaining * best.limit < best.remaining * window.limit:
+            best = window
+    return best
+
+
+def _name(window: WindowState) -> str:
+    name = _WINDOW_NAMES.get(window.seconds, f"{window.seconds}s")
+    return f"key-{name}" if window.of_key else name
