@@ -22,7 +22,6 @@ from deploy.local.servers import Postgres, Server, Valkey
 from tests.browser import CHROMIUM, Browser
 
 _TEST_SETTINGS = {
-    "DJANGO_SETTINGS_MODULE": "config.settings",
     "DEBUG": "0",
     "SECRET_KEY": "for-tests-only-for-tests-only-for-tests-only-for-tests",
     "ENCRYPTION_KEYS": "Zm9yLXRlc3RzLW9ubHktZm9yLXRlc3RzLW9ubHktMTI=",
@@ -41,9 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     if not worker:
         _start_run()
-    if worker or not _distributes(config):
+    runs_tests = bool(worker) or not _distributes(config)
+    if runs_tests:
         _start_process(worker or "main")
-    _load_settings()
+    _load_settings(named_for_children=runs_tests)
 
 
 def _start_run() -> None:
@@ -95,12 +95,19 @@ def _start_process(name: str) -> None:
         )
 
 
-def _load_settings() -> None:
+def _load_settings(*, named_for_children: bool) -> None:
     from django.conf import settings  # after the environment is complete
 
-    settings.PASSWORD_HASHERS = [
-        "django.contrib.auth.hashers.MD5PasswordHasher"
-    ]  # the real one takes 0.2 s a login
+    if settings.configured:
+        raise pytest.UsageError(
+            "Settings were read before the servers were up: unset DJANGO_SETTINGS_MODULE."
+        )
+    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    _read_settings(settings)
+    if (
+        not named_for_children
+    ):  # workers that inherit the name would read the settings before their servers are up
+        del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def _distributes(config: pytest.Config) -> bool:

@@ -41,7 +41,9 @@ def test_snapshot_and_migrations_build_the_same_database(fresh: tuple[str, str])
 
     with psycopg.connect(migrated) as one, psycopg.connect(empty) as other:
         for what, query in _CATALOGUE.items():
-            assert _plain(one, query) == _plain(other, query), what
+            assert _plain(one, query) == _plain(other, query), (
+                f"{what}: an old migration was edited? run `make schema`"
+            )
 
 
 def _plain(db: psycopg.Connection, query: str) -> list[str]:
