@@ -1,0 +1,110 @@
+"""The statements of a reconciliation, all run in one REPEATABLE READ snapshot.
+
+`%(organization)s` is one organization's id, or NULL for all. The events are read once, into hours.
+"""
+
+CUTS = """
+CREATE TEMPORARY TABLE reconcile_cut (
+    organization_id bigint PRIMARY KEY, shard smallint, epoch text, seq bigint, corrected bigint
+) ON COMMIT DROP
+"""
+
+# An event is in the counters unless it came after the cut. Those of earlier epochs are: a rebuild read them.
+HOURS = """
+CREATE TEMPORARY TABLE reconcile_hour ON COMMIT DROP AS
+SELECT e.organization_id, e.mode, e.meter_id, e.period_id, date_trunc('hour', e.occurred_at, 'UTC') AS hour,
+    e.api_key_id, e.route_id, (e.status / 100)::smallint AS status_class,
+    sum(e.quantity) AS sum, count(*) AS count, count(*) FILTER (WHERE e.reason = '') AS billed_count,
+    coalesce(min(e.quantity) FILTER (WHERE e.reason = ''), 0) AS min,
+    coalesce(max(e.quantity) FILTER (WHERE e.reason = ''), 0) AS max,
+    coalesce(sum(e.quantity) FILTER (WHERE (e.epoch = c.epoch AND e.seq > c.seq) IS NOT TRUE), 0) AS cut_sum
+FROM usage_event e LEFT JOIN reconcile_cut c USING (organization_id)
+WHERE %(organization)s::bigint IS NULL OR e.organization_id = %(organization)s
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+"""
+
+HOUR_DIFFERENCES = """
+SELECT organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class,
+    h.sum, h.count, h.billed_count, h.min, h.max, t.sum, t.count, t.billed_count, t.min, t.max
+FROM reconcile_hour h
+FULL JOIN (
+    SELECT * FROM usage_total WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
+) t USING (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class)
+WHERE (h.sum, h.count, h.billed_count, h.min, h.max) IS DISTINCT FROM (t.sum, t.count, t.billed_count, t.min, t.max)
+ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
+LIMIT 200
+"""
+
+# Corrections that Redis was not told at its cut; the cut names the last one that it was told.
+LINES = """
+SELECT organization_id, mode, meter_id, period_id,
+    coalesce(e.sum, 0), coalesce(t.sum, 0), coalesce(p.sum, 0), coalesce(e.cut_sum, 0) - coalesce(w.sum, 0),
+    coalesce(e.count, 0), coalesce(e.billed_count, 0), coalesce(e.max, 0),
+    coalesce(p.count, 0), coalesce(p.billed_count, 0), coalesce(p.max, 0)
+FROM (
+    SELECT organization_id, mode, meter_id, period_id, sum(sum) AS sum, sum(cut_sum) AS cut_sum, sum(count) AS count,
+        sum(billed_count) AS billed_count, coalesce(max(max) FILTER (WHERE billed_count > 0), 0) AS max
+    FROM reconcile_hour GROUP BY 1, 2, 3, 4
+) e
+FULL JOIN (
+    SELECT organization_id, mode, meter_id, period_id, sum(sum) AS sum FROM usage_total
+    WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
+    GROUP BY 1, 2, 3, 4
+) t USING (organization_id, mode, meter_id, period_id)
+FULL JOIN (
+    SELECT * FROM usage_period_total
+    WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
+) p USING (organization_id, mode, meter_id, period_id)
+FULL JOIN (
+    SELECT c.organization_id, c.mode, c.meter_id, c.period_id, sum(c.quantity) AS sum
+    FROM usage_counter_correction c JOIN reconcile_cut x USING (organization_id)
+    WHERE c.epoch = x.epoch AND c.id > x.corrected AND c.seq <= x.seq
+    GROUP BY 1, 2, 3, 4
+) w USING (organization_id, mode, meter_id, period_id)
+ORDER BY 1, 2, 3, 4
+"""
+
+# Every number of a shard stands somewhere: with a row, with a duplicate, or with a dead letter (until it is replayed).
+_NUMBERED = """
+SELECT shard, epoch, seq FROM usage_event WHERE seq > 0
+UNION ALL SELECT shard, epoch, seq FROM usage_counter_correction WHERE seq > 0
+UNION ALL SELECT shard, epoch, seq FROM usage_dead_letter WHERE seq > 0 AND replayed_at IS NULL
+"""
+
+NUMBERS = (
+    """
+SELECT n.shard, n.epoch, count(*), max(n.seq), sum(n.seq)
+FROM ("""  # noqa: S608  # a constant
+    + _NUMBERED
+    + """) n
+LEFT JOIN (SELECT shard, epoch, max(seq) AS seq FROM reconcile_cut GROUP BY 1, 2) c USING (shard)
+WHERE (n.epoch = c.epoch AND n.seq > c.seq) IS NOT TRUE
+GROUP BY 1, 2
+"""
+)
+
+GAPS = (
+    """
+SELECT before + 1, seq - 1 FROM (
+    SELECT seq, lag(seq, 1, 0::bigint) OVER (ORDER BY seq) AS before FROM ("""  # noqa: S608  # a constant
+    + _NUMBERED
+    + """) n
+    WHERE shard = %(shard)s AND epoch = %(epoch)s AND seq <= %(last)s
+    UNION ALL SELECT %(last)s + 1, coalesce(max(seq), 0) FROM ("""
+    + _NUMBERED
+    + """) n
+    WHERE shard = %(shard)s AND epoch = %(epoch)s AND seq <= %(last)s
+) pairs
+WHERE seq > before + 1 ORDER BY 1 LIMIT 20
+"""
+)
+
+REPEATED = (
+    """
+SELECT seq, count(*) FROM ("""  # a constant
+    + _NUMBERED
+    + """) n
+WHERE shard = %(shard)s AND epoch = %(epoch)s AND seq <= %(last)s
+GROUP BY seq HAVING count(*) > 1 ORDER BY seq LIMIT 20
+"""
+)
