@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 from core.clock import now
 from dashboard.plan_cards import PlanCard, plan_card
 from dashboard.refusal_docs import REFUSALS
+from dashboard.snippets import first_call_url
 from plans.queries import find_subscription, public_versions
 
 
@@ -15,7 +16,8 @@ from plans.queries import find_subscription, public_versions
 def landing(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect("dashboard:usage")
-    return render(request, "public/landing.html", {"plans": _cards(None)})
+    context = {"plans": _cards(None), "sample_url": first_call_url()}
+    return render(request, "public/landing.html", context)
 
 
 @require_safe
