@@ -103,10 +103,11 @@ def _load_settings(*, named_for_children: bool) -> None:
             "Settings were read before the servers were up: unset DJANGO_SETTINGS_MODULE."
         )
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
-    _read_settings(settings)
-    if (
-        not named_for_children
-    ):  # workers that inherit the name would read the settings before their servers are up
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.MD5PasswordHasher"
+    ]  # the real one takes 0.2 s a login
+    if not named_for_children:
+        # Workers that inherit the name would read the settings before their servers are up.
         del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
