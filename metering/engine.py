@@ -207,6 +207,13 @@ class AsyncEngine:
         """See `Engine.release`."""
         return await self.run(release_call(reservation))
 
+    async def ping(self) -> None:
+        """Ask whether Redis answers. Raises MeteringUnavailable."""
+        try:
+            await self._client.execute("PING")
+        except RedisError as error:
+            raise MeteringUnavailable() from error
+
     async def aclose(self) -> None:
         """Close the connection."""
         await self._client.aclose()

@@ -1,0 +1,222 @@
+"""The gateway: a small ASGI application. Nothing of Django's middleware, no template, no SQL for a known key."""
+
+import os
+import time
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+import aiohttp  # noqa: E402 - Django has to be set up before anything that imports models
+import structlog  # noqa: E402
+
+from core.request_id import new_request_id  # noqa: E402
+from gateway.call import Call, CallRefused, Exchange, admit  # noqa: E402
+from gateway.caller import Callers, Refused  # noqa: E402
+from gateway.headers import find_header, header_fault  # noqa: E402
+from gateway.health import answer_health  # noqa: E402
+from gateway.problems import (  # noqa: E402
+    BAD_PATH,
+    BAD_REQUEST,
+    BODY_TOO_LARGE,
+    HEADERS_TOO_LARGE,
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    UPGRADE_REFUSED,
+    method_not_allowed,
+    send_refusal,
+)
+from gateway.proxy import Receive, Send  # noqa: E402
+from gateway.recorder import Recorder  # noqa: E402
+from gateway.routes import RouteEntry, has_dot_segments  # noqa: E402
+from gateway.snapshot import Catalogue  # noqa: E402
+from keys.records import KeyRecord  # noqa: E402
+from metering.answers import (  # noqa: E402
+    FEATURE_NOT_IN_PLAN,
+    KEY_EXPIRED,
+    METERING_UNAVAILABLE,
+    OUT_OF_SCOPE,
+    Refusal,
+)
+from metering.engine import AsyncEngine, MeteringUnavailable  # noqa: E402
+
+log = structlog.get_logger("gateway")
+Scope = dict[str, Any]
+_FAULTS = {"headers_too_large": HEADERS_TOO_LARGE, "bad_request": BAD_REQUEST}
+UPSTREAM_CONNECTIONS = 2_000
+
+
+class Gateway:
+    """One per worker process; its parts live from ASGI's start-up to its shutdown."""
+
+    def __init__(self) -> None:
+        self.catalogue = Catalogue()
+        self.callers = Callers()
+        self._recorder: Recorder | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def start(self) -> None:
+        self._recorder = Recorder(AsyncEngine())
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            max_line_size=32 * 1024,
+            max_field_size=32 * 1024,
+            connector=aiohttp.TCPConnector(
+                limit=UPSTREAM_CONNECTIONS, keepalive_timeout=30, ttl_dns_cache=30
+            ),
+        )
+        await self.catalogue.start()
+        self._recorder.start()
+
+    async def stop(self) -> None:
+        """Settle what is under way, then close."""
+        await self.catalogue.stop()
+        if self._recorder is not None:
+            await self._recorder.stop()
+            await self._recorder.engine.aclose()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw_path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        if raw_path in ("/livez", "/readyz"):
+            await answer_health(raw_path, self.catalogue, self.recorder.engine, send)
+            return
+        request_id, started = new_request_id(), _Started(send)
+        try:
+            refusal = await self._call(scope, receive, started, raw_path, request_id)
+        except MeteringUnavailable:
+            refusal = METERING_UNAVAILABLE
+        except Exception:
+            log.exception("call_failed", request_id=request_id)
+            refusal = INTERNAL_ERROR
+        if refusal is None or started.has_started:
+            return
+        log.info(
+            "refused", request_id=request_id, code=refusal.code, status=refusal.status, method=scope["method"]
+        )
+        await send_refusal(send, refusal, request_id=request_id, path=raw_path, method=scope["method"])
+
+    async def _call(
+        self, scope: Scope, receive: Receive, send: Send, raw_path: str, request_id: str
+    ) -> Refusal | None:
+        """Carry a call out, or say why not."""
+        headers, started_at = scope["headers"], time.monotonic()
+        if fault := header_fault(headers):
+            return _FAULTS[fault]
+        if find_header(headers, b"upgrade") is not None:
+            return UPGRADE_REFUSED
+        client = scope.get("client")
+        try:
+            key_hash, record = await self.callers.identify(headers, client[0] if client else "")
+        except Refused as error:
+            return error.refusal
+        found = self.find_route(scope["method"], raw_path)
+        if isinstance(found, Refusal):
+            return found
+        route, path = found
+        try:
+            if _entitlement(record, route):
+                record = await self.callers.at_most_a_second_old(key_hash, record)
+        except Refused as error:
+            return error.refusal
+        if refusal := _entitlement(record, route) or _body_fault(headers, route):
+            self._count(record, refusal)
+            return refusal
+        call = Call(scope, receive, send, request_id, key_hash, record, route, path, started_at)
+        try:
+            passed = await admit(call, self.callers, self.recorder)
+        except CallRefused as error:
+            self._count(call.record, error.refusal)
+            return error.refusal
+        await Exchange(call, passed, self.recorder, self.session).run()
+        return None
+
+    def find_route(self, method: str, raw_path: str) -> tuple[RouteEntry, str] | Refusal:
+        """The route and the path below its product, or 400, 404 or 405."""
+        if has_dot_segments(raw_path):
+            return BAD_PATH
+        match = self.catalogue.table.find(method, raw_path)
+        if match is None:
+            return NOT_FOUND if self.catalogue.is_loaded else METERING_UNAVAILABLE
+        if match.route is None:
+            return method_not_allowed(match.allowed)
+        return match.route, match.path
+
+    @property
+    def recorder(self) -> Recorder:
+        if self._recorder is None:
+            raise RuntimeError("the gateway has not started")
+        return self._recorder
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the gateway has not started")
+        return self._session
+
+    def _count(self, record: KeyRecord, refusal: Refusal) -> None:
+        if refusal.counted:
+            self.recorder.refuse(
+                record.shard, record.organization_id, record.mode, record.key_id, refusal.code
+            )
+
+
+class _Started:
+    """Remembers whether an answer has begun: after that nothing else can be said."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_started = False
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        self.has_started = True
+        await self._send(message)
+
+
+def _entitlement(record: KeyRecord, route: RouteEntry) -> Refusal | None:
+    """401, 402 or 403 by what the worker knows; the script decides again where time and versions matter."""
+    at_us = time.time_ns() // 1000
+    if record.is_expired(at_us):
+        return KEY_EXPIRED
+    if not record.may_call(route.product_slug, route.public_id):
+        return OUT_OF_SCOPE
+    if route.required_feature and route.required_feature not in record.features:
+        return FEATURE_NOT_IN_PLAN
+    return None
+
+
+def _body_fault(headers: Any, route: RouteEntry) -> Refusal | None:
+    """413 before anything is counted, where the length is announced."""
+    length = find_header(headers, b"content-length")
+    if length is None:
+        return None
+    if not length.isdigit():
+        return BAD_REQUEST
+    return BODY_TOO_LARGE if int(length) > route.body_limit else None
+
+
+app = Gateway()

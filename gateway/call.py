@@ -1,0 +1,274 @@
+"""One call from admission to settling."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import structlog
+
+from core.ids import new_nonce
+from gateway.caller import Callers
+from gateway.caller import Refused as CallerRefused
+from gateway.headers import answer_headers, find_header, upstream_headers
+from gateway.problems import (
+    BODY_TOO_LARGE,
+    CLIENT_GONE_STATUS,
+    UPSTREAM_TIMEOUT,
+    UPSTREAM_UNAVAILABLE,
+    send_refusal,
+)
+from gateway.proxy import (
+    Answer,
+    Body,
+    BodyTooLarge,
+    ClientGone,
+    HeldBack,
+    Receive,
+    Send,
+    UpstreamCut,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    ask_upstream,
+    has_request_body,
+)
+from gateway.recorder import Recorder
+from gateway.routes import RouteEntry
+from keys.records import KeyRecord
+from metering.admission import ATTEMPTS, Outcome, admission, billing_reason, call_event
+from metering.answers import INVALID_KEY, METERING_UNAVAILABLE, Headers, Refusal, admitted_headers, limited
+from metering.calls import Admission, Admitted, NoState, Refused, Settlement, Stale, WrongSpan
+from plans.door import Span
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Call:
+    """Everything about one request that has a key and a route."""
+
+    scope: dict[str, Any]
+    receive: Receive
+    send: Send
+    request_id: str
+    key_hash: bytes
+    record: KeyRecord
+    route: RouteEntry
+    path: str
+    started_at: float
+
+    @property
+    def method(self) -> str:
+        method: str = self.scope["method"]
+        return method
+
+    def duration_us(self) -> int:
+        return int((time.monotonic() - self.started_at) * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """An admitted call: what was asked, what was answered, and the headers that say what is left."""
+
+    request: Admission
+    answer: Admitted
+    headers: Headers
+
+
+class CallRefused(Exception):
+    """The call is not let through."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(refusal.code)
+
+
+async def admit(call: Call, callers: Callers, recorder: Recorder) -> Passed:
+    """Ask the script; read an outdated record again once, choose the span again once.
+
+    Raises CallRefused, or MeteringUnavailable when Redis does not answer.
+    """
+    at_us, nonce = time.time_ns() // 1000, new_nonce()
+    for _ in range(ATTEMPTS):
+        span = call.record.span_at(at_us)
+        if span is None:
+            await _reload(call, callers)
+            span = call.record.span_at(at_us)
+            if span is None:
+                raise CallRefused(METERING_UNAVAILABLE)
+        request = admission(call.record, span, call.route.target, nonce=nonce)
+        answer = await recorder.engine.admit(request)
+        match answer:
+            case Admitted():
+                return Passed(request, answer, _headers(answer, span))
+            case Refused():
+                raise CallRefused(limited(answer))
+            case Stale():
+                await _reload(call, callers)
+            case WrongSpan():
+                at_us = answer.now_us
+            case NoState():
+                log.error(
+                    "organization_state_lost",
+                    organization=call.record.organization_public_id,
+                    hint="manage.py rebuild_counters",
+                )
+                raise CallRefused(METERING_UNAVAILABLE)
+    raise CallRefused(METERING_UNAVAILABLE)
+
+
+async def _reload(call: Call, callers: Callers) -> None:
+    """Read the record again; the key may have been revoked. Raises CallRefused."""
+    try:
+        record = await callers.reload(call.key_hash)
+    except CallerRefused as error:
+        raise CallRefused(error.refusal) from error
+    if record is None or record.revoked:
+        raise CallRefused(INVALID_KEY)
+    call.record = record
+
+
+def _headers(answer: Admitted, span: Span) -> Headers:
+    headers = admitted_headers(answer)
+    if span.warning:
+        headers.append(("Farebox-Warning", span.warning))
+    return headers
+
+
+class Exchange:
+    """The proxied part of an admitted call: ask, pass the answer on, settle before its end leaves."""
+
+    def __init__(
+        self, call: Call, passed: Passed, recorder: Recorder, session: aiohttp.ClientSession
+    ) -> None:
+        self.call, self.passed, self.recorder, self.session = call, passed, recorder, session
+        self.body = Body(call.receive, call.route.body_limit)
+        self.bytes_out = 0
+
+    async def run(self) -> None:
+        """Carry the call out; whatever happens, it is settled."""
+        self.recorder.hold(self.passed.request.reservation)
+        try:
+            answer = await self._ask()
+        except (UpstreamUnavailable, UpstreamTimeout, BodyTooLarge) as error:
+            refusal = _FAILURES[type(error)]
+            await self._settle(refusal.status, _FAILURE_REASONS[type(error)])
+            await self._refuse(refusal)
+            return
+        except ClientGone:
+            await self._settle(CLIENT_GONE_STATUS, "client_gone")
+            return
+        except BaseException:
+            await self._settle(500, "gateway_error")
+            raise
+        try:
+            await self._pass_on(answer)
+        finally:
+            answer.close()
+            self.body.close()
+
+    async def _ask(self) -> Answer:
+        call, headers = self.call, self.call.scope["headers"]
+        has_body = has_request_body(headers)
+        if not has_body:
+            self.body.watch()
+        query = call.scope["query_string"].decode("latin-1")
+        url = call.route.upstream.base_url + call.path + (f"?{query}" if query else "")
+        sent = upstream_headers(
+            headers, call.record, request_id=call.request_id, forwarded=_forwarded(call.scope),
+            credential=call.route.upstream.credential, trust_forwarded=False,
+        )  # fmt: skip
+        return await ask_upstream(
+            self.session, method=call.method, url=url, headers=sent, body=self.body, has_body=has_body,
+            connect_timeout_s=call.route.upstream.connect_timeout_s, timeout_s=call.route.timeout_s,
+        )  # fmt: skip
+
+    async def _pass_on(self, answer: Answer) -> None:
+        reason = billing_reason(answer.status, bill_client_errors=self.call.route.bill_client_errors)
+        ours = [*self.passed.headers, ("X-Request-Id", self.call.request_id)]
+        start = {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": answer_headers(answer.headers, ours),
+        }
+        if not answer.has_body:
+            if await self._settle(answer.status, reason):
+                await self.call.send(start)
+                await self.call.send({"type": "http.response.body", "body": b""})
+            else:
+                await self._refuse(METERING_UNAVAILABLE)
+            return
+        await self.call.send(start)
+        length = find_header([(n.lower(), v) for n, v in answer.headers], b"content-length")
+        held = HeldBack(
+            self.call.send,
+            length=int(length) if length is not None else None,
+            is_event_stream=answer.is_event_stream,
+        )
+        self.body.on_leaving(answer.close)
+        reason, is_whole = await self._stream(answer, held, reason)
+        self.bytes_out = held.size
+        if await self._settle(answer.status, reason) and is_whole:
+            await held.finish()
+        # otherwise the server below cuts the connection: the answer is not complete
+
+    async def _stream(self, answer: Answer, held: HeldBack, reason: str) -> tuple[str, bool]:
+        """Pass the body on; the reason for billing it or not, and whether it came whole."""
+        try:
+            async for chunk in answer.chunks():
+                await held.pass_on(chunk)
+                if self.body.is_gone:
+                    break
+        except (UpstreamCut, UpstreamTimeout) as error:
+            if self.body.is_gone:
+                return reason, False  # we closed the upstream because the client left: delivered is billed
+            return ("upstream_timeout" if isinstance(error, UpstreamTimeout) else "upstream_error"), False
+        if self.body.is_gone:
+            return reason, False
+        return ("upstream_error", False) if held.is_short else (reason, True)
+
+    async def _settle(self, status: int, reason: str) -> bool:
+        call, passed, target = self.call, self.passed, self.call.route.target
+        outcome = Outcome(status, reason, call.duration_us(), self.body.size, self.bytes_out)
+        event = self._event(outcome)
+        expired = self._event(
+            Outcome(status, "expired", outcome.duration_us, outcome.bytes_in, outcome.bytes_out)
+        )
+        settlement = Settlement.of(passed.request, units=0 if reason else target.units, event=event)
+        return await self.recorder.settle(settlement, expired)
+
+    def _event(self, outcome: Outcome) -> bytes:
+        return call_event(
+            self.call.record, self.passed.request, self.call.route.target, outcome,
+            admitted=self.passed.answer, door="gateway", request_id=self.call.request_id,
+        ).to_json()  # fmt: skip
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        if not self.body.is_gone:
+            await send_refusal(
+                self.call.send, refusal, request_id=self.call.request_id, path=self.call.path,
+                method=self.call.method, extra=self.passed.headers,
+            )  # fmt: skip
+
+
+_FAILURES: dict[type[Exception], Refusal] = {
+    UpstreamUnavailable: UPSTREAM_UNAVAILABLE,
+    UpstreamTimeout: UPSTREAM_TIMEOUT,
+    BodyTooLarge: BODY_TOO_LARGE,
+}
+_FAILURE_REASONS: dict[type[Exception], str] = {
+    UpstreamUnavailable: "upstream_unavailable",
+    UpstreamTimeout: "upstream_timeout",
+    BodyTooLarge: "client_error",
+}
+
+
+def _forwarded(scope: dict[str, Any]) -> Headers:
+    """Where the request came from, by what the server below us knows (it follows trusted proxies)."""
+    host = find_header(scope["headers"], b"host") or b""
+    client = scope.get("client")
+    return [
+        ("X-Forwarded-For", client[0] if client else "unknown"),
+        ("X-Forwarded-Proto", scope.get("scheme", "http")),
+        ("X-Forwarded-Host", host.decode("latin-1")),
+    ]

@@ -1,0 +1,128 @@
+"""Who calls: from the headers to a key's record, without a query for a key that was seen before.
+
+Records live 60 s at most; that they are not outdated is the admission script's business (STALE).
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+
+from core.clock import now
+from gateway.headers import RawHeaders, find_header
+from gateway.snapshot import in_thread
+from keys.hashing import digest, is_well_formed
+from keys.records import KeyRecord, load_record
+from metering.answers import INVALID_KEY, KEY_UNKNOWN_NOW, MISSING_KEY, TOO_MANY_UNKNOWN, Refusal
+
+CACHED_KEYS = 50_000
+UNKNOWN_SECONDS = 30.0
+MISSES_A_MINUTE = 120  # look-ups of unknown keys per address
+
+Loader = Callable[[bytes], Awaitable[KeyRecord | None]]
+
+
+class Refused(Exception):
+    """The caller is not let in."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(refusal.code)
+
+
+async def load_from_database(key_hash: bytes) -> KeyRecord | None:
+    """The record as PostgreSQL has it now."""
+    return await in_thread(lambda: load_record(key_hash, at=now()))
+
+
+class Callers:
+    """The worker's cache of records, and the one place that decides 401."""
+
+    def __init__(self, load: Loader = load_from_database) -> None:
+        self._load = load
+        self._records: OrderedDict[bytes, tuple[float, KeyRecord | None]] = OrderedDict()
+        self._loading: dict[bytes, asyncio.Task[KeyRecord | None]] = {}
+        self._misses: dict[str, tuple[int, int]] = {}
+
+    async def identify(self, headers: RawHeaders, address: str) -> tuple[bytes, KeyRecord]:
+        """The key's hash and record. Raises Refused."""
+        key = presented_key(headers)
+        if key is None:
+            raise Refused(MISSING_KEY)
+        if not is_well_formed(key):
+            raise Refused(INVALID_KEY)
+        key_hash = digest(key)
+        record = self._cached(key_hash)
+        if record is _UNSEEN:
+            self._count_miss(address)
+            record = await self.reload(key_hash)
+        if not isinstance(record, KeyRecord) or record.revoked:
+            raise Refused(INVALID_KEY)
+        return key_hash, record
+
+    async def at_most_a_second_old(self, key_hash: bytes, record: KeyRecord) -> KeyRecord:
+        """The record to refuse by: a change of plan or scopes must open a route at once, and only an admitted call
+        is told by the script that its record is old. Raises Refused."""
+        read_at, _ = self._records.get(key_hash, (0.0, None))
+        if time.monotonic() - read_at < 1.0:
+            return record
+        newer = await self.reload(key_hash)
+        if newer is None or newer.revoked:
+            raise Refused(INVALID_KEY)
+        return newer
+
+    async def reload(self, key_hash: bytes) -> KeyRecord | None:
+        """Read a record again; many who ask at once share one read. Raises Refused when PostgreSQL is away."""
+        task = self._loading.get(key_hash)
+        if task is None:
+            task = asyncio.create_task(self._read(key_hash))
+            self._loading[key_hash] = task
+            task.add_done_callback(lambda _: self._loading.pop(key_hash, None))
+        try:
+            return await asyncio.shield(task)
+        except (OperationalError, InterfaceError) as error:
+            raise Refused(KEY_UNKNOWN_NOW) from error
+
+    async def _read(self, key_hash: bytes) -> KeyRecord | None:
+        record = await self._load(key_hash)
+        self._records[key_hash] = (time.monotonic(), record)
+        self._records.move_to_end(key_hash)
+        while len(self._records) > CACHED_KEYS:
+            self._records.popitem(last=False)
+        return record
+
+    def _cached(self, key_hash: bytes) -> "KeyRecord | None | object":
+        found = self._records.get(key_hash)
+        if found is None:
+            return _UNSEEN
+        read_at, record = found
+        life = settings.RECORD_SECONDS if record is not None else UNKNOWN_SECONDS
+        return record if time.monotonic() - read_at < life else _UNSEEN
+
+    def _count_miss(self, address: str) -> None:
+        """Guessing keys costs us a query each, so an address has so many a minute. Raises Refused."""
+        minute = int(time.monotonic() // 60)
+        seen, count = self._misses.get(address, (minute, 0))
+        count = count + 1 if seen == minute else 1
+        if len(self._misses) > CACHED_KEYS:
+            self._misses.clear()
+        self._misses[address] = (minute, count)
+        if count > MISSES_A_MINUTE:
+            raise Refused(TOO_MANY_UNKNOWN)
+
+
+_UNSEEN = object()
+
+
+def presented_key(headers: RawHeaders) -> str | None:
+    """The key that a request carries: `Authorization: Bearer` first, then `X-API-Key`; None when there is none."""
+    authorization = find_header(headers, b"authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() == b"bearer":
+            return token.strip().decode("latin-1")
+    key = find_header(headers, b"x-api-key")
+    return key.strip().decode("latin-1") if key else None

@@ -1,0 +1,101 @@
+"""Headers as a good proxy treats them: what stays, what goes, what is added (RFC 9110, sections 7.6 and 11)."""
+
+from collections.abc import Iterable, Sequence
+
+from keys.records import KeyRecord
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+MAX_HEADER_BYTES = 32 * 1024
+MAX_HEADER_LINES = 100
+HOP_BY_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+# The customer's key ends here; Expect was answered by us; who called is said by us alone.
+_NEVER_UPSTREAM = HOP_BY_HOP | {
+    b"authorization",
+    b"x-api-key",
+    b"host",
+    b"expect",
+    b"x-request-id",
+    b"forwarded",
+}
+_FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+_OURS_IN_ANSWERS = frozenset(
+    {
+        b"x-request-id", b"ratelimit", b"ratelimit-policy", b"x-ratelimit-limit", b"x-ratelimit-remaining",
+        b"x-ratelimit-reset", b"farebox-warning", b"farebox-units",
+    }
+)  # fmt: skip
+
+
+def header_fault(headers: RawHeaders) -> str:
+    """What is wrong with a request's headers: '', `headers_too_large` or `bad_request`.
+
+    The server below us caps neither size nor lines and takes two Host lines, so we refuse them.
+    """
+    if len(headers) > MAX_HEADER_LINES or sum(len(n) + len(v) for n, v in headers) > MAX_HEADER_BYTES:
+        return "headers_too_large"
+    names = [name for name, _ in headers]
+    if names.count(b"host") != 1 or names.count(b"content-length") > 1:
+        return "bad_request"
+    if b"content-length" in names and b"transfer-encoding" in names:
+        return "bad_request"
+    return ""
+
+
+def find_header(headers: RawHeaders, name: bytes) -> bytes | None:
+    """The first value of a header (names come in lower case)."""
+    for candidate, value in headers:
+        if candidate == name:
+            return value
+    return None
+
+
+def upstream_headers(
+    headers: RawHeaders, record: KeyRecord, *, request_id: str, forwarded: Iterable[tuple[str, str]],
+    credential: tuple[str, str] | None, trust_forwarded: bool,
+) -> list[tuple[str, str]]:  # fmt: skip
+    """What the upstream gets: the client's end-to-end headers, who called, and the owner's credential."""
+    dropped = _NEVER_UPSTREAM | _named_by_connection(headers)
+    if credential is not None:
+        dropped |= {credential[0].lower().encode("latin-1")}
+    sent = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name not in dropped
+        and not name.startswith(b"x-farebox-")
+        and (trust_forwarded or name not in _FORWARDED)
+    ]
+    sent += forwarded
+    sent += [
+        ("X-Farebox-Organization", record.organization_public_id),
+        ("X-Farebox-Plan", record.plan_slug),
+        ("X-Farebox-Key-Id", record.key_public_id),
+        ("X-Farebox-Mode", record.mode),
+        ("X-Request-Id", request_id),
+    ]
+    if credential is not None:
+        sent.append(credential)
+    return sent
+
+
+def answer_headers(headers: RawHeaders, ours: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """What the client gets of the upstream's headers, and ours."""
+    lowered = [(name.lower(), value) for name, value in headers]
+    dropped = HOP_BY_HOP | _OURS_IN_ANSWERS | _named_by_connection(lowered)
+    return [(name, value) for name, value in lowered if name not in dropped] + encoded(ours)
+
+
+def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI wants them."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
+    """Headers that `Connection` declares to be for this hop only."""
+    named = [value for name, value in headers if name == b"connection"]
+    return frozenset(token.strip().lower() for value in named for token in value.split(b","))

@@ -1,0 +1,65 @@
+"""Refusals of the gateway as RFC 9457 documents; never HTML, always with a code and a request id."""
+
+import orjson
+from django.conf import settings
+
+from gateway.headers import encoded
+from gateway.proxy import Send
+from metering.answers import Headers, Refusal
+
+CLIENT_GONE_STATUS = 499  # what proxies log for it; nobody receives it
+
+NOT_FOUND = Refusal(
+    "not_found", 404, "There is no such product or route", "Compare the path with the quick start."
+)
+BAD_REQUEST = Refusal(
+    "bad_request", 400, "The request is malformed", "Its head is ambiguous or contradicts itself."
+)
+BAD_PATH = Refusal("bad_path", 400, "The path is not accepted", "It contains dot segments.")
+HEADERS_TOO_LARGE = Refusal(
+    "headers_too_large", 431, "The headers are too large", "At most 100 lines and 32 kB in all."
+)
+BODY_TOO_LARGE = Refusal("body_too_large", 413, "The body is too large", "It is over the route's limit.")
+UPGRADE_REFUSED = Refusal(
+    "upgrade_not_supported", 501, "Protocol upgrades are not supported", "Use plain HTTP."
+)
+UPSTREAM_UNAVAILABLE = Refusal(
+    "upstream_unavailable",
+    502,
+    "The API did not answer",
+    "It could not be reached. The call was not charged.",
+)
+UPSTREAM_TIMEOUT = Refusal(
+    "upstream_timeout",
+    504,
+    "The API took too long",
+    "No answer within the route's time. The call was not charged.",
+)
+INTERNAL_ERROR = Refusal(
+    "internal_error", 500, "Something went wrong on our side", "The call was not charged."
+)
+
+
+def method_not_allowed(allowed: tuple[str, ...]) -> Refusal:
+    """405 with the methods that fit."""
+    return Refusal(
+        "method_not_allowed", 405, "This method is not allowed here", f"Allowed: {', '.join(allowed)}.",
+        [("Allow", ", ".join(allowed))],
+    )  # fmt: skip
+
+
+async def send_refusal(
+    send: Send, refusal: Refusal, *, request_id: str, path: str, method: str, extra: Headers | None = None
+) -> None:
+    """Answer with a problem document (its head only for HEAD)."""
+    body = orjson.dumps(refusal.body(request_id=request_id, instance=path, docs_url=settings.PORTAL_URL))
+    headers = [
+        ("Content-Type", "application/problem+json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("X-Request-Id", request_id),
+        *refusal.headers,
+        *(extra or []),
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded(headers)})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})

@@ -1,0 +1,97 @@
+"""Settling: every admitted call becomes an event before its answer is complete.
+
+A settle is repeated with the same arguments until Redis answered or 5 s are over; it runs in a task of its own, so that a
+client that leaves cannot cut it short. Reservations of long answers are renewed (ENGINE.md, sections 2 and 4).
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from metering.calls import Reservation, Settlement, SettleOutcome
+from metering.engine import AsyncEngine, MeteringUnavailable
+
+log = structlog.get_logger(__name__)
+
+SETTLE_SECONDS = 5.0
+RETRY_SECONDS = 0.05
+RENEW_SECONDS = 15.0
+
+
+class Recorder:
+    """Settles calls, renews what is open, counts refusals. One per event loop."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._open: dict[str, Reservation] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._renewal: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._renewal = asyncio.create_task(self._renew())
+
+    async def stop(self) -> None:
+        """Wait for settles under way, then let go."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._renewal
+        while self._tasks:
+            await asyncio.wait(self._tasks, timeout=SETTLE_SECONDS + 1)
+
+    def hold(self, reservation: Reservation) -> None:
+        """Renew this reservation until it is settled."""
+        self._open[reservation.nonce] = reservation
+
+    async def settle(self, settlement: Settlement, unbilled: bytes) -> bool:
+        """Whether the call is in the stream as billed. `unbilled` is its event with quantity 0, reason `expired`,
+        which is written when its reservation had gone and there is no room left."""
+        return await asyncio.shield(self._keep(self._settle(settlement, unbilled)))
+
+    def refuse(self, shard: int, org_id: int, mode: str, key_id: int, reason: str) -> None:
+        """Count a refusal; nobody waits for it."""
+        self._keep(self._count(shard, org_id, mode, key_id, reason))
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _settle(self, settlement: Settlement, unbilled: bytes) -> bool:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        try:
+            while True:
+                try:
+                    settled = await self.engine.settle(settlement)
+                except MeteringUnavailable:
+                    if time.monotonic() > deadline:
+                        log.error("settle_given_up", nonce=settlement.reservation.nonce)
+                        return False
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                if settled.outcome == SettleOutcome.EXPIRED and settlement.units:
+                    await self.engine.settle(settlement.unbilled(unbilled))
+                return settled.is_recorded
+        except MeteringUnavailable:
+            return False
+        finally:
+            self._open.pop(settlement.reservation.nonce, None)
+
+    async def _count(self, shard: int, org_id: int, mode: str, key_id: int, reason: str) -> None:
+        with suppress(MeteringUnavailable):  # a lost count of refusals is only a count
+            await self.engine.record_refusal(shard, org_id, mode, key_id, reason)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if not self._open:
+                continue
+            try:
+                await self.engine.renew(list(self._open.values()))
+            except MeteringUnavailable:
+                log.warning("reservations_not_renewed", count=len(self._open))

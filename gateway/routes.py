@@ -1,0 +1,135 @@
+"""Which product and route a path means: a snapshot of the catalogue, matched without a query.
+
+Paths stay percent-encoded as they came; only the comparison with literal segments decodes them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from metering.admission import Target
+from plans.door import smallest_units
+from plans.models import Product, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a product's calls go. `credential` is a header (name, value) of the owner, or None."""
+
+    base_url: str
+    credential: tuple[str, str] | None
+    connect_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEntry:
+    """A route, ready to match. `segments`: literal text, None for one free segment; `has_rest`: a last `*`."""
+
+    public_id: str
+    product_slug: str
+    segments: tuple[str | None, ...]
+    has_rest: bool
+    methods: frozenset[str]
+    target: Target
+    required_feature: str
+    bill_client_errors: bool
+    timeout_s: float
+    body_limit: int
+    upstream: Upstream
+
+    def fits(self, parts: Sequence[str]) -> bool:
+        """Whether the decoded segments of a path are of this route."""
+        if len(parts) < len(self.segments) or (len(parts) > len(self.segments) and not self.has_rest):
+            return False
+        return all(own is None or own == part for own, part in zip(self.segments, parts, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The result of a look-up: a route with the path below the product, or the methods that would have fitted."""
+
+    route: RouteEntry | None
+    path: str
+    allowed: tuple[str, ...] = ()
+
+
+class RouteTable:
+    """Products by slug, each with its routes in order."""
+
+    def __init__(self, entries: Iterable[RouteEntry] = ()) -> None:
+        self._by_product: dict[str, list[RouteEntry]] = {}
+        for entry in entries:
+            self._by_product.setdefault(entry.product_slug, []).append(entry)
+
+    def find(self, method: str, raw_path: str) -> Match | None:
+        """The first route that fits method and path. None: no such product or path; no route: another method."""
+        slug, _, rest = raw_path.lstrip("/").partition("/")
+        entries, path = self._by_product.get(unquote(slug)), "/" + rest
+        if entries is None or has_dot_segments(path):
+            return None
+        parts = [unquote(part) for part in path[1:].split("/")]
+        allowed: set[str] = set()
+        for entry in entries:
+            if entry.fits(parts):
+                if method in entry.methods:
+                    return Match(entry, path)
+                allowed |= entry.methods
+        return Match(None, path, tuple(sorted(allowed))) if allowed else None
+
+
+def has_dot_segments(raw_path: str) -> bool:
+    """Whether a path, once decoded by whoever stands behind us, could climb out of its base."""
+    decoded = unquote(unquote(raw_path)).replace("\\", "/")
+    return any(part in (".", "..") for part in decoded.split("/")) or "\0" in decoded
+
+
+def load_route_table() -> RouteTable:
+    """Read products and routes that are on sale: two queries."""
+    products = {p.pk: p for p in Product.objects.filter(is_active=True, archived_at=None)}
+    upstreams = {pk: _upstream(product) for pk, product in products.items()}
+    routes = Route.objects.filter(is_active=True, archived_at=None, product_id__in=products).select_related(
+        "meter"
+    )
+    return RouteTable(
+        _entry(route, products[route.product_id], upstreams[route.product_id]) for route in routes
+    )
+
+
+def _upstream(product: Product) -> Upstream:
+    credential = (product.credential_header, product.credential) if product.credential_header else None
+    return Upstream(product.upstream_url.rstrip("/"), credential, product.connect_timeout_ms / 1000)
+
+
+def _entry(route: Route, product: Product, upstream: Upstream) -> RouteEntry:
+    has_rest = route.path.endswith("*")
+    path = route.path.removesuffix("*").strip("/") if has_rest else route.path[1:]
+    segments = (
+        tuple(None if part.startswith("{") else part for part in path.split("/"))
+        if path or not has_rest
+        else ()
+    )
+    methods = {method.upper() for method in route.methods}
+    return RouteEntry(
+        public_id=route.public_id,
+        product_slug=product.slug,
+        segments=segments,
+        has_rest=has_rest,
+        methods=frozenset(methods | {"HEAD"} if "GET" in methods else methods),
+        target=Target(
+            product.pk,
+            route.pk,
+            route.meter_id,
+            smallest_units(route.units, route.meter.decimals),
+            route.units,
+        ),
+        required_feature=route.required_feature,
+        bill_client_errors=route.bill_client_errors,
+        timeout_s=route.timeout_ms / 1000,
+        body_limit=route.body_limit_bytes,
+        upstream=upstream,
+    )
+
+
+def upstream_host(base_url: str) -> str:
+    """The host of an upstream's address, for logs."""
+    return urlsplit(base_url).hostname or ""

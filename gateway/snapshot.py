@@ -1,0 +1,62 @@
+"""The only place where the gateway touches the database: in threads, never on the request path of a known key."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+from django.db import DatabaseError, close_old_connections
+
+from gateway.routes import RouteTable, load_route_table
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+REFRESH_SECONDS = 1.0
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="records")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work of the ORM in a thread with a healthy connection."""
+
+    def run() -> T:
+        close_old_connections()
+        try:
+            return work()
+        finally:
+            close_old_connections()
+
+    return await asyncio.get_running_loop().run_in_executor(_threads, run)
+
+
+class Catalogue:
+    """The route table that follows the database within a second; with PostgreSQL away the last one stays."""
+
+    def __init__(self) -> None:
+        self.table = RouteTable()
+        self.is_loaded = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load once (if PostgreSQL answers) and go on in the background."""
+        await self._refresh()
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        try:
+            self.table = await in_thread(load_route_table)
+            self.is_loaded = True
+        except DatabaseError as error:
+            log.warning("catalogue_not_refreshed", error=type(error).__name__)
