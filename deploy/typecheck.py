@@ -6,4 +6,4 @@ os.environ.setdefault("SECRET_KEY", "type-checking-only")
 os.environ.setdefault("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
 os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 
-from config.settings import *  # noqa: E402, F403
+from config.settings import *  # noqa: F403

@@ -1,9 +1,11 @@
 """Looks for migrations that break a running older version (django-migration-linter), without installing it as an app."""
 
+import os
 import sys
 
 import django
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
 from django_migration_linter import MigrationLinter  # noqa: E402 - needs the settings
