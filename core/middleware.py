@@ -25,7 +25,9 @@ class RequestIdMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request_id = new_request_id()
-        request.META["HTTP_X_REQUEST_ID"] = request_id  # read by the logging middleware; a client's own is dropped
+        request.META["HTTP_X_REQUEST_ID"] = (
+            request_id  # read by the logging middleware; a client's own is dropped
+        )
         token = current_request_id.set(request_id)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:

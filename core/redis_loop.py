@@ -8,7 +8,7 @@ that were on their way may or may not have run, which is why nothing here repeat
 import asyncio
 import ssl
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis.asyncio.connection import parse_url
@@ -138,8 +138,7 @@ class _Connection(asyncio.Protocol):
                 future.set_exception(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (a TCP or Unix stream by construction)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without inheriting from it
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

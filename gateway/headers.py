@@ -27,7 +27,7 @@ _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-p
 _OURS_IN_ANSWERS = frozenset(
     {
         b"x-request-id", b"ratelimit", b"ratelimit-policy", b"x-ratelimit-limit", b"x-ratelimit-remaining",
-        b"x-ratelimit-reset", b"farebox-warning", b"farebox-units",
+        b"x-ratelimit-reset", b"date", b"farebox-warning", b"farebox-units",
     }
 )  # fmt: skip
 
