@@ -20,8 +20,8 @@ end
 if units > own and quota >= 0 and settled + held_back - own + units > quota then return {'EXPIRED', ''} end
 if settled + held_back + units > LARGEST then refuse('counter would leave 2^53') end
 local seq = text(whole(shard[2] or '0') + 1)
-redis.call('XLEN', KEYS[6])
 
+-- The first write: a key of another type fails here, before anything moved.
 redis.call('XADD', KEYS[6], '*', 'e', ARGV[5], 'q', shard[1] .. ':' .. seq)
 redis.call('HINCRBY', KEYS[2], 'seq', 1)
 if units > 0 then redis.call('HINCRBY', KEYS[3], meter, ARGV[3]) end

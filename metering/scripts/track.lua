@@ -3,7 +3,6 @@
 -- ARGV: 1 events, 2 life of a claim (ms), then per event: meter, units, usage expiry (ms), event
 local shard = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
 local seq = whole(shard[2] or '0')
-redis.call('XLEN', KEYS[2])
 local claim_life = whole(ARGV[2]) and ARGV[2]
 local verdicts, claimed, totals = {}, {}, {}
 for i = 1, tonumber(ARGV[1]) do

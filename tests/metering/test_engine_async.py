@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -150,3 +151,15 @@ async def test_killed_server_fails_what_waits_and_is_found_again(server_factory:
     await asyncio.to_thread(server.start)
     assert await pipeline.execute("GET", "kept") == b"1"
     await pipeline.aclose()
+
+
+def test_it_runs_on_the_gateways_loop(usage_redis: "redis.Redis") -> None:
+    async def admit() -> object:
+        pipeline = LoopPipeline(os.environ["REDIS_URL"], timeout=2.0)
+        answer = await AsyncEngine(pipeline).admit(make_admission())
+        await pipeline.aclose()
+        return answer
+
+    open_organization(usage_redis)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert isinstance(runner.run(admit()), Admitted)

@@ -116,6 +116,15 @@ def test_a_wrong_type_moves_nothing(engine: Engine, name: str, key: str) -> None
         assert engine.client.dump(key) == before[key.encode()]
 
 
+def test_a_wrong_type_under_the_first_reservation_moves_nothing(engine: Engine) -> None:
+    engine.client.delete(reservations_key(SHARD, ORG))
+    put_wrong_type(engine.client, expiries_key(SHARD))
+    before = everything(engine.client)
+    with pytest.raises(MeteringUnavailable):
+        engine.admit(make_admission())
+    assert everything(engine.client) == before
+
+
 @pytest.mark.parametrize("value", ["-1", "1.5", "1e3", "007", "x", "", str(2**53)])
 @pytest.mark.parametrize("field", [str(METER), f"r{METER}"])
 @pytest.mark.parametrize("name", ["admit", "settle", "track"])
