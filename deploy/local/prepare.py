@@ -15,6 +15,7 @@ from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 
 from deploy.local.schema import load
+from deploy.local.supervisor import PROGRESS
 
 
 def main() -> None:
@@ -24,21 +25,37 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if load(os.environ["DATABASE_URL"]):
-        print("  schema snapshot loaded", flush=True)
+        _tell("schema snapshot loaded")
     django.setup()
     _step("migrations", lambda: call_command("migrate", verbosity=0, skip_checks=True))
     _step("static files", _collect_static)
     if arguments.seed:
         _step(
             "demo customers",
-            lambda: call_command("seed", "--if-empty", upstream=os.environ["FAREBOX_UPSTREAM_URL"]),
+            lambda: call_command(
+                "seed", "--if-empty", upstream=os.environ["FAREBOX_UPSTREAM_URL"], stdout=_Progress()
+            ),
         )
+
+
+class _Progress:
+    """A command's standard output as progress."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            _tell(text.strip())
+
+    def flush(self) -> None: ...
+
+
+def _tell(text: str) -> None:
+    print(f"{PROGRESS}{text}", flush=True)
 
 
 def _step(name: str, work: Callable[[], object]) -> None:
     started = time.monotonic()
     work()
-    print(f"  {name}: {time.monotonic() - started:.1f} s", flush=True)
+    _tell(f"{name}: {time.monotonic() - started:.1f} s")
 
 
 def _collect_static() -> None:

@@ -4,6 +4,7 @@ It is loaded only into a database without tables, and `migrate` always runs afte
 """
 
 import gzip
+import hashlib
 import os
 import re
 import subprocess
@@ -31,12 +32,27 @@ def is_empty(database_url: str) -> bool:
 
 
 def load(database_url: str, snapshot: Path = SNAPSHOT) -> bool:
-    """Fill an empty database from the snapshot, all or nothing. Says whether it did."""
+    """Fill an empty database from the snapshot, all or nothing. Says whether it did.
+
+    It does not when a migration that the snapshot stands for was edited since.
+    """
     if not snapshot.is_file() or not is_empty(database_url):
         return False
+    text = gzip.decompress(snapshot.read_bytes()).decode()
+    covered = set(re.findall(r"(?m)^-- stands for (\S+ \w+)$", text))
+    if not covered <= set(_migrations()):
+        return False
     with psycopg.connect(database_url) as db, db.transaction():
-        db.execute(gzip.decompress(snapshot.read_bytes()))
+        db.execute(text.encode())
     return True
+
+
+def _migrations() -> list[str]:
+    """Each migration of ours with a digest of its text."""
+    files = sorted(path for path in ROOT.glob("*/migrations/*.py") if path.name != "__init__.py")
+    return [
+        f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in files
+    ]
 
 
 def migrate(database_url: str) -> None:
@@ -61,7 +77,7 @@ def write(target: Path = SNAPSHOT) -> None:
         server.start()
         try:
             migrate(server.url)
-            text = _dump(server)
+            text = "".join(f"-- stands for {migration}\n" for migration in _migrations()) + _dump(server)
         finally:
             server.stop()
     target.write_bytes(gzip.compress(text.encode(), mtime=0))  # no time: the same schema is the same file

@@ -22,6 +22,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _STABLE_AFTER = 10.0  # a child that lived this long starts again without a pause
 _LARGEST_LOG = 10 * 1024 * 1024
 _POLL_SECONDS = 0.05
+PROGRESS = "* "  # starts the lines of a command that are for the person who waits
 
 
 class AlreadyRunning(Exception):
@@ -161,7 +162,7 @@ class Supervisor:
     def run_once(self, program: Program, *, show: bool = False) -> None:
         """Run a command to its end, others are watched meanwhile; raises ProgramFailed on a bad status.
 
-        `show` prints its plain lines as they come; structured ones stay in the log.
+        `show` prints its progress lines as they come; all others stay in the log.
         """
         child = self._launch(program)
         while (ended := child.process.poll() is not None) or not self._stopping:
@@ -208,8 +209,8 @@ class Supervisor:
             for line in whole.decode(errors="replace").splitlines():
                 if self.echo:
                     self.say(f"{child.program.name:>14} | {line}")
-                elif not line.startswith("{"):
-                    self.say(line)
+                elif line.startswith(PROGRESS):
+                    self.say(f"  {line.removeprefix(PROGRESS)}")
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True

@@ -56,6 +56,18 @@ def test_snapshot_is_never_loaded_into_a_database_with_tables(fresh: tuple[str, 
     assert schema.load(migrated) is False
 
 
+def test_snapshot_is_not_loaded_when_a_migration_it_stands_for_was_edited(
+    fresh: tuple[str, str], tmp_path: Path
+) -> None:
+    _, empty = fresh
+    stale = tmp_path / "schema.sql.gz"
+    stale.write_bytes(
+        gzip.compress(b"-- stands for plans/migrations/0001_other.py 0123456789abcdef\nSELECT 1;")
+    )
+
+    assert schema.load(empty, stale) is False
+
+
 def test_snapshot_that_fails_leaves_the_database_empty(fresh: tuple[str, str], tmp_path: Path) -> None:
     _, empty = fresh
     broken = tmp_path / "schema.sql.gz"
