@@ -10,7 +10,7 @@ from accounts.models import Organization
 from core.clock import now, to_micros
 from core.ids import event_id, new_nonce
 from core.redis import usage_redis
-from core.redis_layout import shard_key, stream_key
+from core.redis_layout import shard_key, stream_key, usage_key
 from keys.models import ApiKey
 from keys.records import KeyRecord, load_record
 from metering.calls import Admission, Admitted, Settled, Settlement
@@ -19,6 +19,13 @@ from metering.events import Event
 from plans.models import Meter, Period
 from plans.queries import current_period
 from tests.factories import create_key, create_meter, create_organization
+
+# What settle does, without its checks: one moment, as every cut must see it.
+_APPEND = """
+local q = redis.call('HGET', KEYS[1], 'epoch') .. ':' .. redis.call('HINCRBY', KEYS[1], 'seq', 1)
+if tonumber(ARGV[3]) > 0 then redis.call('HINCRBY', KEYS[3], ARGV[2], ARGV[3]) end
+return redis.call('XADD', KEYS[2], '*', 'e', ARGV[1], 'q', q)
+"""
 
 
 @dataclass
@@ -92,23 +99,23 @@ class Ledger:
 
     def append(self, payload: bytes | Event, *, counted: bool = False) -> bytes:
         """An entry straight into the stream, numbered as settle numbers; `counted` moves the counter, as settle does."""
-        client = usage_redis()
         data = payload.to_json() if isinstance(payload, Event) else payload
+        meter, units = "0", 0
         if counted:
             assert isinstance(payload, Event)
-            key = f"fb1:{{s{self.shard:02d}}}:u:{self.organization.pk}:live:{payload.period_id}"
-            client.hincrby(key, str(payload.meter_id), int(payload.quantity))
-        seq = client.hincrby(shard_key(self.shard), "seq", 1)
-        epoch = client.hget(shard_key(self.shard), "epoch")
-        assert isinstance(epoch, bytes)
-        name = client.xadd(stream_key(self.shard), {"e": data, "q": b"%s:%d" % (epoch, seq)})
+            meter, units = str(payload.meter_id), int(payload.quantity)
+        keys = [shard_key(self.shard), stream_key(self.shard), self.usage_key]
+        name = usage_redis().eval(_APPEND, len(keys), *keys, data, meter, units)
         assert isinstance(name, bytes)
         return name
 
+    @property
+    def usage_key(self) -> str:
+        return usage_key(self.shard, self.organization.pk, "live", self.period.pk)
+
     def counter(self) -> int:
         """The settled units of the open period in Redis."""
-        key = f"fb1:{{s{self.shard:02d}}}:u:{self.organization.pk}:live:{self.period.pk}"
-        return int(usage_redis().hget(key, str(self.meter.pk)) or 0)  # type: ignore[arg-type]
+        return int(usage_redis().hget(self.usage_key, str(self.meter.pk)) or 0)  # type: ignore[arg-type]
 
     def stream_length(self) -> int:
         return int(usage_redis().xlen(stream_key(self.shard)))

@@ -117,9 +117,7 @@ def test_a_dead_letter_delivered_again_is_kept_once(ledger: Ledger) -> None:
 
 def test_a_mended_letter_is_replayed_once_under_its_own_number(ledger: Ledger) -> None:
     good = ledger.event(now_us(), quantity=Decimal(3))
-    usage_redis().hincrby(
-        f"fb1:{{s17}}:u:{ledger.organization.pk}:live:{ledger.period.pk}", str(ledger.meter.pk), 3
-    )
+    usage_redis().hincrby(ledger.usage_key, str(ledger.meter.pk), 3)
     ledger.append(good.to_json().replace(b'"live"', b'"life"'))
     drain_all(at=now())
     letter = DeadLetter.objects.get()

@@ -110,9 +110,7 @@ def test_corrections_of_before_the_loss_are_not_applied_after_it(ledger: Ledger)
 
 def test_reset_repairs_a_wrong_counter(ledger: Ledger) -> None:
     ledger.call(units=3)
-    usage_redis().hincrby(
-        f"fb1:{{s17}}:u:{ledger.organization.pk}:live:{ledger.period.pk}", str(ledger.meter.pk), 5
-    )
+    usage_redis().hincrby(ledger.usage_key, str(ledger.meter.pk), 5)
     assert rebuild_counters(at=now()) == []
     assert rebuild_counters(at=now(), organization=ledger.organization, reset=True) == [ledger.organization]
     assert ledger.counter() == 3

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from core.clock import from_micros, now
 from core.redis import usage_redis
-from core.redis_layout import shard_key, stream_key, usage_key
+from core.redis_layout import shard_key, stream_key
 from metering import tasks
 from metering.cuts import DrainStuck
 from metering.drain import drain_all
@@ -50,9 +50,7 @@ def test_quantities_below_one_are_compared_in_the_meters_unit(ledger: Ledger) ->
     event = ledger.event(now_us(), quantity=Decimal("1.250"))
     event = same_id(event, meter_id=hours.pk)
     ledger.append(event)
-    usage_redis().hincrby(
-        usage_key(17, ledger.organization.pk, "live", ledger.period.pk), str(hours.pk), 1250
-    )
+    usage_redis().hincrby(ledger.usage_key, str(hours.pk), 1250)
     outcome = reconcile(at=now())
     assert outcome.is_equal
     assert outcome.lines[-1].counter == Decimal("1.25")
@@ -116,9 +114,7 @@ def test_each_kind_of_difference_is_found_and_named(ledger: Ledger, plant: str, 
 
 
 def plant_counter(ledger: Ledger) -> None:
-    usage_redis().hincrby(
-        usage_key(17, ledger.organization.pk, "live", ledger.period.pk), str(ledger.meter.pk), 1
-    )
+    usage_redis().hincrby(ledger.usage_key, str(ledger.meter.pk), 1)
 
 
 def plant_hour(ledger: Ledger) -> None:
@@ -190,9 +186,7 @@ def test_corrections_that_redis_was_not_told_yet_are_allowed_for(ledger: Ledger)
     ledger.append(same_id(first), counted=True)
     drain_all(at=now())
     usage_redis().hdel(shard_key(17), "corrected")  # as if killed before the script ran
-    usage_redis().hincrby(
-        usage_key(17, ledger.organization.pk, "live", ledger.period.pk), str(ledger.meter.pk), 1
-    )
+    usage_redis().hincrby(ledger.usage_key, str(ledger.meter.pk), 1)
     CounterCorrection.objects.update(applied_at=None)
     assert reconcile(at=now()).is_equal
     assert ledger.counter() == 2
