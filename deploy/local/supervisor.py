@@ -140,6 +140,10 @@ class Supervisor:
                     raise
                 time.sleep(0.2 * (attempt + 1))
 
+    def pid(self, name: str) -> int:
+        """The process id of a child, for those who kill it to see it come back."""
+        return self._children[name].process.pid
+
     def run(self) -> None:
         """Watch the children until told to stop."""
         while not self._stopping:
