@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local import programs
-from deploy.local.environment import ensure_environment
+from deploy.local.environment import ensure_environment, seed_mark
 from deploy.local.ports import require_free
 from deploy.local.process import Program
 from deploy.local.programs import ROOT, Ports
@@ -24,7 +24,7 @@ _OURS = (
     "static",
     "log",
 )  # folders of the state; RESET removes these and the files below
-_FILES = ("demo.json", "servers.json", "secret.env", "beat-schedule")
+_FILES = ("demo.json", "servers.json", "secret.env", "beat-schedule", "beat-schedule.db", "seeding")
 
 
 def state_folder() -> Path:
@@ -61,7 +61,7 @@ def _run_all(*, seed: bool, debug: bool, reset: bool) -> None:
     started = time.monotonic()
     state = state_folder()
     ports = Ports.from_environment()
-    if reset:
+    if reset or (seed and seed_mark(state).exists()):  # half a seed is of no use to anybody
         _reset(state)
     with Supervisor(state, echo=debug) as supervisor:
         require_free(ports.by_variable())

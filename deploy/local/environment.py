@@ -28,6 +28,11 @@ def ensure_environment(state: Path, settings: Mapping[str, str]) -> dict[str, st
     return {name: os.environ.get(name) or value for name, value in values.items()}
 
 
+def seed_mark(state: Path) -> Path:
+    """Exists while the seed runs; found at a start, the last one was cut off in the middle."""
+    return state / "seeding"
+
+
 def _read(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}

@@ -8,12 +8,15 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import django
+from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 
+from deploy.local.environment import seed_mark
 from deploy.local.schema import load
 from deploy.local.supervisor import PROGRESS
 
@@ -30,12 +33,17 @@ def main() -> None:
     _step("migrations", lambda: call_command("migrate", verbosity=0, skip_checks=True))
     _step("static files", _collect_static)
     if arguments.seed:
-        _step(
-            "demo customers",
-            lambda: call_command(
-                "seed", "--if-empty", upstream=os.environ["FAREBOX_UPSTREAM_URL"], stdout=_Progress()
-            ),
-        )
+        _step("demo customers", _seed)
+
+
+def _seed() -> None:
+    """Seed an empty installation; a mark says that it is under way, so that the next start knows half a seed."""
+    mark = seed_mark(Path(settings.VAR_DIR))
+    if apps.get_model("accounts", "Organization").objects.exists():
+        return
+    mark.touch()
+    call_command("seed", "--if-empty", upstream=os.environ["FAREBOX_UPSTREAM_URL"], stdout=_Progress())
+    mark.unlink()
 
 
 class _Progress:
