@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.conf import settings
-from django.template.loader import render_to_string
+from django.template.loader import get_template, render_to_string
 
 BASE = Path(settings.BASE_DIR)
 TOKENS = (BASE / "static/css/variables.css").read_text()
@@ -70,6 +70,11 @@ def test_page_has_no_inline_style_or_script(path: Path) -> None:
     assert not re.search(r"\sstyle\s*=", source)
     assert not re.search(r"<style|\son[a-z]+\s*=|hx-on|javascript:", source)
     assert all("src=" in tag for tag in re.findall(r"<script\b[^>]*>", source))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(BASE / "templates")))
+def test_template_compiles(path: Path) -> None:
+    assert get_template(str(path.relative_to(BASE / "templates")))
 
 
 def test_every_named_asset_exists() -> None:
