@@ -130,6 +130,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "core.middleware.ErrorMiddleware",
+    "django_ratelimit.middleware.RatelimitMiddleware",
     "dashboard.middleware.TimeZoneMiddleware",
 ]
 
@@ -154,10 +155,10 @@ FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
 # --- accounts ----------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
-]
+AUTHENTICATION_BACKENDS = ["accounts.backends.AuthenticationBackend"]
+# The same unconfirmed address may stand on several accounts; the backend above knows (it says why).
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]
+ACCOUNT_PREVENT_ENUMERATION = "strict"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -180,14 +181,15 @@ ACCOUNT_REAUTHENTICATION_TIMEOUT = 900
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
-ACCOUNT_FORMS = {"signup": "accounts.forms.SignupForm"}
+ACCOUNT_ADAPTER = "dashboard.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"signup": "dashboard.forms.signup.SignupForm"}
 ACCOUNT_RATE_LIMITS = {
     "login_failed": "10/m/ip,5/5m/key",
     "reset_password": "20/m/ip,5/m/key",
 }
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 INVITATION_DAYS = 7
+SIGN_UP_RATE = env.str("FAREBOX_SIGN_UP_RATE", default="10/h")  # from one address
 
 # --- mail --------------------------------------------------------------------------------------------------------
 # FAREBOX_MAILBOX=1 keeps mails in the database and shows them on /mailbox/ (development and demo only).
@@ -221,6 +223,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 MAX_TRACK_EVENTS = 1_000
+# /api/v1/places/: endpoints of our own over the sample's data, for the demo and the tests.
+SAMPLE_API = env.bool("FAREBOX_SAMPLE_API", default=False)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 # Events reported later than this are refused at the door; their period has long been billed.
 TRACK_OLDEST_DAYS = env.int("FAREBOX_TRACK_OLDEST_DAYS", default=100)

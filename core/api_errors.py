@@ -54,6 +54,8 @@ def exception_handler(error: Exception, context: ExceptionHandlerContext) -> Res
     if response is not None:
         response.content_type = "application/problem+json"
         response["Content-Type"] = "application/problem+json"
+        for name, value in getattr(error, "extra_headers", ()):
+            response[name] = value
     return response
 
 

@@ -1,0 +1,29 @@
+"""Addresses of the JSON API."""
+
+from django.conf import settings
+from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from metering.api import AccountView, TrackView
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("account/", AccountView.as_view(), name="api-account"),
+    path("usage/track", TrackView.as_view(), name="api-track"),
+    path(
+        "schema",
+        SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="api-schema",
+    ),
+    path(
+        "docs",
+        SpectacularSwaggerSplitView.as_view(
+            url_name="api-schema",
+            authentication_classes=[],
+            permission_classes=[],
+            template_name="api/docs.html",
+        ),
+        name="api-docs",
+    ),
+]
+if settings.SAMPLE_API:
+    urlpatterns.append(path("v1/places/", include("examples.django_places.urls")))

@@ -1,0 +1,18 @@
+"""The shape of errors in the OpenAPI document."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """RFC 9457 problem document (`application/problem+json`)."""
+
+    type = serializers.URLField(help_text="Where the code is explained.")
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField(help_text="For programs; stable.")
+    request_id = serializers.CharField(help_text="Name it when you write to support.")
+    instance = serializers.CharField(required=False)
+    errors = serializers.ListField(child=serializers.DictField(), required=False)

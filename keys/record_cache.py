@@ -1,0 +1,49 @@
+"""The records of a process of threads (web): seen keys cost no query for a minute. The gateway has its own, on its loop."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from threading import Lock
+
+from django.conf import settings
+
+from keys.records import KeyRecord, load_record
+
+CACHED_KEYS = 10_000
+UNKNOWN_SECONDS = 30
+
+
+class RecordCache:
+    """Key hash to record, bounded, at most RECORD_SECONDS old; unknown hashes are remembered for 30 s."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._entries: OrderedDict[bytes, tuple[float, KeyRecord | None]] = OrderedDict()
+
+    def find(self, key_hash: bytes, *, at: datetime) -> KeyRecord | None:
+        """The record, read when it is not here or too old."""
+        with self._lock:
+            read_at, record = self._entries.get(key_hash, (None, None))
+        life = settings.RECORD_SECONDS if record is not None else UNKNOWN_SECONDS
+        if read_at is not None and self._clock() - read_at < life:
+            return record
+        return self.reload(key_hash, at=at)
+
+    def reload(self, key_hash: bytes, *, at: datetime) -> KeyRecord | None:
+        """Read the record again. Raises DatabaseError when PostgreSQL is away."""
+        record = load_record(key_hash, at=at)
+        with self._lock:
+            self._entries[key_hash] = (self._clock(), record)
+            self._entries.move_to_end(key_hash)
+            while len(self._entries) > CACHED_KEYS:
+                self._entries.popitem(last=False)
+        return record
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+
+
+records = RecordCache()

@@ -1,0 +1,195 @@
+"""The JSON API of metering: what a key has left, and usage that is reported."""
+
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from redis.exceptions import RedisError
+from rest_framework import serializers
+from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from core.clock import from_micros, now, to_micros
+from core.schema import ProblemSerializer
+from keys.authentication import OwnerKeyAuthentication
+from keys.records import KeyRecord
+from metering.answers import METERING_UNAVAILABLE
+from metering.drf import CallRefused, FareboxKeyAuthentication
+from metering.ingest import EventVerdict, Reported, track_usage
+from metering.models import QUANTITY
+from metering.standing import meter_standings, window_standings
+from plans.models import Meter
+
+
+class AccountView(APIView):
+    """Who a key is, its plan, and what is left. Free: it is neither counted nor limited by the plan."""
+
+    authentication_classes = [FareboxKeyAuthentication]
+
+    class Output(serializers.Serializer[Any]):
+        organization = serializers.CharField(help_text="Public id of the organization.")
+        organization_name = serializers.CharField()
+        key = serializers.CharField(help_text="Public id of the key.")
+        key_name = serializers.CharField()
+        mode = serializers.ChoiceField(choices=["live", "test"])
+        plan = serializers.CharField(help_text="Slug of the plan.")
+        door = serializers.CharField(help_text="`open`, or the code with which calls are refused now.")
+        features = serializers.ListField(child=serializers.CharField())
+        rate_limits = serializers.ListField(child=serializers.DictField())
+        period = serializers.DictField()
+        usage = serializers.ListField(child=serializers.DictField())
+
+    @extend_schema(
+        operation_id="account",
+        summary="Who is this key, its plan, what is left",
+        responses={200: Output, 401: ProblemSerializer, 503: ProblemSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        record, at = request.auth, now()
+        if not isinstance(record, KeyRecord):
+            raise CallRefused(METERING_UNAVAILABLE)
+        try:
+            return Response(_account(record, to_micros(at)))
+        except RedisError as error:
+            raise CallRefused(METERING_UNAVAILABLE) from error
+
+
+def _account(record: KeyRecord, at_us: int) -> dict[str, Any]:
+    span = record.span_at(at_us)
+    meters = list(Meter.objects.filter(archived_at=None).order_by("pk"))
+    standings = meter_standings(record, span, [m.pk for m in meters]) if span else []
+    return {
+        "organization": record.organization_public_id,
+        "organization_name": record.organization_name,
+        "key": record.key_public_id,
+        "key_name": record.key_name,
+        "mode": record.mode,
+        "plan": record.plan_slug,
+        "door": (span.refusal or "open") if span else "closed",
+        "features": sorted(record.features),
+        "rate_limits": [
+            {"window_seconds": w.seconds, "limit": w.limit, "remaining": w.remaining, "of": "key" if w.of_key else "organization"}
+            for w in window_standings(record, at_us=at_us)
+        ],
+        "period": {
+            "start": from_micros(span.start_us).isoformat() if span else None,
+            "end": from_micros(span.end_us).isoformat() if span else None,
+        },
+        "usage": [
+            {
+                "meter": meter.slug,
+                "used": _in_units(standing.used, meter),
+                "quota": _in_units(standing.quota, meter) if standing.quota is not None else None,
+                "left": _in_units(max(standing.quota - standing.used, 0), meter) if standing.quota is not None else None,
+            }
+            for meter, standing in zip(meters, standings, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _in_units(smallest: int, meter: Meter) -> str:
+    return format(Decimal(smallest).scaleb(-meter.decimals), "f")
+
+
+class TextField(serializers.CharField):
+    """Text of one line as the ledger takes it: no NUL, no surrounding blanks removed, never empty."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, **kwargs)
+
+
+class TrackView(APIView):
+    """Usage that happened elsewhere: one event, or up to 1,000 as `{"events": [...]}`."""
+
+    authentication_classes = [OwnerKeyAuthentication]
+
+    class Input(serializers.Serializer[Any]):
+        idempotency_key = TextField(
+            max_length=200, help_text="Your id of this event; counts once per organization, for ever."
+        )
+        organization = TextField(max_length=40, help_text="Public id: org_...")
+        meter = TextField(max_length=60, help_text="Slug of the meter.")
+        quantity = serializers.DecimalField(
+            **QUANTITY, min_value=Decimal(0), help_text="In the meter's unit; at most its number of decimals."
+        )
+        occurred_at = serializers.DateTimeField(
+            required=False, help_text="When it happened; without it, now."
+        )
+        mode = serializers.ChoiceField(choices=["live", "test"], default="live")
+        properties = serializers.DictField(
+            required=False, help_text="At most 2 kB of JSON; no personal data."
+        )
+
+    class Output(serializers.Serializer[Any]):
+        accepted = serializers.IntegerField()
+        duplicate = serializers.IntegerField()
+        rejected = serializers.IntegerField()
+        events = serializers.ListField(
+            child=serializers.DictField(),
+            help_text="A verdict per event, in order: status, code, field, event_id.",
+        )
+
+    @extend_schema(
+        operation_id="track_usage",
+        summary="Report usage that happened elsewhere",
+        request=Input,
+        responses={
+            200: Output, 400: ProblemSerializer, 401: ProblemSerializer, 413: ProblemSerializer, 503: ProblemSerializer,
+        },
+        examples=[
+            OpenApiExample(
+                "one event",
+                value={
+                    "idempotency_key": "job-8812", "organization": "org_7Fh2k9QmZr4TtX1b", "meter": "api_calls",
+                    "quantity": "3",
+                },
+                request_only=True,
+            )
+        ],
+    )  # fmt: skip
+    def post(self, request: Request) -> Response:
+        reported = [_reported(item) for item in _items(request.data)]
+        verdicts = track_usage(reported, at=now())
+        counts = {s: sum(v.status == s for v in verdicts) for s in ("accepted", "duplicate", "rejected")}
+        return Response(counts | {"events": [_shown(verdict) for verdict in verdicts]})
+
+
+class TooManyEvents(ValidationError):
+    status_code = 413
+
+
+def _items(body: Any) -> list[Any]:
+    """The events of a body: one object, or a list under `events`. Raises ParseError or TooManyEvents."""
+    if not isinstance(body, dict):
+        raise ParseError('Send one event, or {"events": [...]}.')
+    items = body.get("events", [body]) if "events" in body else [body]
+    if not isinstance(items, list) or not items:
+        raise ParseError("`events` has to be a list with at least one event.")
+    if len(items) > settings.MAX_TRACK_EVENTS:
+        raise TooManyEvents({"events": f"At most {settings.MAX_TRACK_EVENTS} events at once."})
+    return items
+
+
+def _reported(item: Any) -> Reported:
+    """An item as an event; what is wrong with its shape becomes its verdict, not the batch's."""
+    if not isinstance(item, dict):
+        return Reported(problem=("invalid", "event"))
+    shape = TrackView.Input(data=item)
+    if shape.is_valid():
+        return Reported(**shape.validated_data)
+    field, errors = next(iter(shape.errors.items()))
+    first = errors[0] if isinstance(errors, list) else next(iter(errors.values()))[0]
+    return Reported(problem=(getattr(first, "code", "invalid"), field))
+
+
+def _shown(verdict: EventVerdict) -> dict[str, str]:
+    shown = {
+        "status": verdict.status,
+        "code": verdict.code,
+        "field": verdict.field,
+        "event_id": verdict.event_id,
+    }
+    return {name: value for name, value in shown.items() if value}

@@ -1,0 +1,220 @@
+"""The ingest door: usage that happened elsewhere, reported with an owner key, into the same stream.
+
+Ids given by callers are looked up in the ledger first (one query a batch), then claimed and appended in one script per
+shard; whatever slips between the two, the drain finds (ENGINE.md, section 6). A retry of a batch gives duplicates.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db.models import Q
+
+from accounts.models import Organization
+from core.clock import from_micros, to_micros
+from core.ids import event_id, new_nonce
+from core.request_id import current_request_id
+from metering.calls import TrackedEvent, Verdict, claim_digest
+from metering.engine import Engine
+from metering.events import Event
+from metering.models import UsageEventKey
+from plans.door import smallest_units
+from plans.models import Meter, Period
+
+SOURCE = "api"
+PROPERTIES_BYTES = 2048
+LARGEST_UNITS = 2**53 - 1
+engine = Engine()
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One event as it was reported; `problem` (code, field) when its shape was wrong."""
+
+    idempotency_key: str = ""
+    organization: str = ""
+    meter: str = ""
+    quantity: Decimal = Decimal(0)
+    occurred_at: datetime | None = None
+    mode: str = "live"
+    properties: dict[str, Any] | None = None
+    problem: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventVerdict:
+    """`accepted`, `duplicate`, or `rejected` with a code and the field that it is about."""
+
+    status: str
+    code: str = ""
+    field: str = ""
+    event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejected(Exception):
+    code: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """An event that can be recorded, with its place in the batch."""
+
+    place: int
+    shard: int
+    event: Event
+    tracked: TrackedEvent
+
+
+class _Books:
+    """Organizations, meters and periods that a batch names, read in three queries."""
+
+    def __init__(self, events: Sequence[Reported]) -> None:
+        named = {e.organization for e in events}
+        organizations = Organization.objects.filter(public_id__in=named, archived_at=None)
+        self.organizations = {o.public_id: o for o in organizations}
+        self.meters = {
+            m.slug: m for m in Meter.objects.filter(slug__in={e.meter for e in events}, archived_at=None)
+        }
+        self.periods: dict[int, list[Period]] = defaultdict(list)
+        owned = Q(organization__in=self.organizations.values())
+        for period in Period.objects.filter(owned).order_by("starts_at"):
+            self.periods[period.organization_id].append(period)
+
+    def period(self, organization: Organization, at: datetime) -> Period:
+        """The period of this time; after the last one's end, the last one. Raises _Rejected before the first."""
+        known = [p for p in self.periods[organization.pk] if p.starts_at <= at]
+        if not known:
+            raise _Rejected("before_subscription", "occurred_at")
+        return known[-1]
+
+
+def track_usage(events: Sequence[Reported], *, at: datetime) -> list[EventVerdict]:
+    """Record a batch; a verdict per event, in order. Raises MeteringUnavailable; a retry records what is missing."""
+    books = _Books(events)
+    verdicts: dict[int, EventVerdict] = {}
+    sized: list[_Sized] = []
+    for place, reported in enumerate(events):
+        try:
+            sized.append(_size(place, reported, books, at))
+        except _Rejected as error:
+            verdicts[place] = EventVerdict("rejected", error.code, error.field)
+    known = _known(sized)
+    fresh = [one for one in sized if (one.event.organization_id, one.event.external_id) not in known]
+    verdicts |= {one.place: EventVerdict("duplicate") for one in sized if one not in fresh}
+    verdicts |= _record(fresh)
+    return [verdicts[place] for place in range(len(events))]
+
+
+def _size(place: int, reported: Reported, books: _Books, at: datetime) -> _Sized:
+    """The event with its period and whole units. Raises _Rejected."""
+    if reported.problem is not None:
+        raise _Rejected(*reported.problem)
+    organization, meter = books.organizations.get(reported.organization), books.meters.get(reported.meter)
+    if organization is None:
+        raise _Rejected("unknown_organization", "organization")
+    if meter is None:
+        raise _Rejected("unknown_meter", "meter")
+    occurred_at = _check_time(reported.occurred_at or at, at)
+    units = _units(reported.quantity, meter)
+    period = books.period(organization, min(occurred_at, at))
+    _check_properties(reported.properties)
+    event = _event(reported, organization, meter, period, occurred_at, at)
+    tracked = TrackedEvent(
+        org_id=organization.pk, mode=reported.mode, period_id=period.pk, meter_id=meter.pk, units=units,
+        claim=claim_digest(SOURCE, reported.idempotency_key), span_end_us=to_micros(period.ends_at),
+        event=event.to_json(),
+    )  # fmt: skip
+    return _Sized(place, organization.shard, event, tracked)
+
+
+def _event(
+    reported: Reported,
+    organization: Organization,
+    meter: Meter,
+    period: Period,
+    occurred_at: datetime,
+    at: datetime,
+) -> Event:
+    occurred_us = to_micros(occurred_at)
+    return Event(
+        id=event_id(occurred_us, new_nonce()),
+        occurred_at_us=occurred_us,
+        received_at_us=to_micros(at),
+        organization_id=organization.pk,
+        mode=reported.mode,
+        meter_id=meter.pk,
+        period_id=period.pk,
+        quantity=reported.quantity,
+        door="ingest",
+        source=SOURCE,
+        external_id=reported.idempotency_key,
+        request_id=current_request_id.get() or None,
+        properties=reported.properties or None,
+    )
+
+
+def _check_time(occurred_at: datetime, at: datetime) -> datetime:
+    if occurred_at > at + timedelta(seconds=settings.TRACK_AHEAD_SECONDS):
+        raise _Rejected("in_future", "occurred_at")
+    if occurred_at < at - timedelta(days=settings.TRACK_OLDEST_DAYS):
+        raise _Rejected("too_old", "occurred_at")
+    return from_micros(to_micros(occurred_at))
+
+
+def _units(quantity: Decimal, meter: Meter) -> int:
+    try:
+        units = smallest_units(quantity, meter.decimals)
+    except ValueError:
+        raise _Rejected("too_many_decimals", "quantity") from None
+    if not 0 <= units <= LARGEST_UNITS:
+        raise _Rejected("out_of_range", "quantity")
+    return units
+
+
+def _check_properties(properties: dict[str, Any] | None) -> None:
+    if properties and len(orjson.dumps(properties)) > PROPERTIES_BYTES:
+        raise _Rejected("too_large", "properties")
+
+
+def _known(sized: Sequence[_Sized]) -> set[tuple[int, str]]:
+    """Ids of this batch that the ledger has already: one query."""
+    if not sized:
+        return set()
+    found = UsageEventKey.objects.filter(
+        organization_id__in={one.event.organization_id for one in sized},
+        source=SOURCE,
+        external_id__in={one.event.external_id for one in sized},
+    )
+    return set(found.values_list("organization_id", "external_id"))
+
+
+def _record(sized: Sequence[_Sized]) -> dict[int, EventVerdict]:
+    """Claim and append, shard by shard. Raises MeteringUnavailable."""
+    verdicts: dict[int, EventVerdict] = {}
+    by_shard: dict[int, list[_Sized]] = defaultdict(list)
+    for one in sized:
+        by_shard[one.shard].append(one)
+    for shard, group in by_shard.items():
+        answers = engine.track(shard, [one.tracked for one in group])
+        for one, answer in zip(group, answers, strict=True):
+            verdicts[one.place] = _verdict(one, answer)
+    return verdicts
+
+
+def _verdict(one: _Sized, answer: Verdict) -> EventVerdict:
+    match answer:
+        case Verdict.ACCEPTED:
+            return EventVerdict("accepted", event_id=str(one.event.id))
+        case Verdict.DUPLICATE:
+            return EventVerdict("duplicate")
+        case Verdict.OUT_OF_RANGE:
+            return EventVerdict("rejected", "out_of_range", "quantity")
+        case Verdict.NO_STATE:
+            return EventVerdict("rejected", "metering_unavailable", "organization")
