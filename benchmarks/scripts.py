@@ -20,12 +20,12 @@ import redis.asyncio
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from core.ids import event_id, new_nonce  # noqa: E402
-from core.redis_layout import _prefix, organization_key, shard_key  # noqa: E402
-from core.redis_loop import LoopPipeline  # noqa: E402
-from metering.calls import AdmitAnswer, Admission, Call, Settled, Settlement, admit_call, settle_call  # noqa: E402
-from metering.events import Event  # noqa: E402
-from metering.scripts import script  # noqa: E402
+from core.ids import event_id, new_nonce
+from core.redis_layout import _prefix, organization_key, shard_key
+from core.redis_loop import LoopPipeline
+from metering.calls import Admission, AdmitAnswer, Call, Settled, Settlement, admit_call, settle_call
+from metering.events import Event
+from metering.scripts import script
 
 SHARD, CALLS, AT_ONCE = 63, 20_000, 64
 ORGANIZATION = secrets.randbelow(2**40)

@@ -145,7 +145,11 @@ class _Fields:
         except InvalidOperation as error:
             raise BadEvent(f"{name}: not a decimal") from error
         exponent = value.as_tuple().exponent
-        if not isinstance(exponent, int) or abs(value) >= _QUANTITY_BOUND or exponent < -_QUANTITY_DECIMALS:
+        if (
+            not isinstance(exponent, int)
+            or value.copy_abs() >= _QUANTITY_BOUND
+            or exponent < -_QUANTITY_DECIMALS
+        ):
             raise BadEvent(f"{name}: out of range")
         return value
 

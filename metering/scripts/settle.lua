@@ -23,10 +23,10 @@ local seq = text(whole(shard[2] or '0') + 1)
 
 -- The first write: a key of another type fails here, before anything moved.
 redis.call('XADD', KEYS[6], '*', 'e', ARGV[5], 'q', shard[1] .. ':' .. seq)
-redis.call('HINCRBY', KEYS[2], 'seq', 1)
+redis.call('HINCRBY', KEYS[2], 'seq', '1')
 if units > 0 then redis.call('HINCRBY', KEYS[3], meter, ARGV[3]) end
-if own > 0 then redis.call('HINCRBY', KEYS[3], reserved_field, text(-own)) end
+if own > 0 then redis.call('HINCRBY', KEYS[3], reserved_field, own == reserved and '-' .. ARGV[2] or text(-own)) end
 if units > 0 and not held[1] and not held[2] then redis.call('PEXPIREAT', KEYS[3], usage_expiry) end
 if open then redis.call('ZREM', KEYS[4], ARGV[1]) end
-redis.call('SET', KEYS[5], '1', 'PX', 600000)
+redis.call('SET', KEYS[5], '1', 'PX', '600000')
 return {'SETTLED', seq}
