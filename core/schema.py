@@ -15,4 +15,4 @@ class ProblemSerializer(serializers.Serializer[Any]):
     code = serializers.CharField(help_text="For programs; stable.")
     request_id = serializers.CharField(help_text="Name it when you write to support.")
     instance = serializers.CharField(required=False)
-    errors = serializers.ListField(child=serializers.DictField(), required=False)
+    errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]
