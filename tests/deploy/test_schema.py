@@ -36,14 +36,12 @@ def fresh(server_factory: ServerFactory) -> tuple[str, str]:
 def test_snapshot_and_migrations_build_the_same_database(fresh: tuple[str, str]) -> None:
     migrated, empty = fresh
 
-    assert schema.load(empty) is True
+    assert schema.load(empty) is True, "a migration that it stands for was edited: run `make schema`"
     schema.migrate(empty)
 
     with psycopg.connect(migrated) as one, psycopg.connect(empty) as other:
         for what, query in _CATALOGUE.items():
-            assert _plain(one, query) == _plain(other, query), (
-                f"{what}: an old migration was edited? run `make schema`"
-            )
+            assert _plain(one, query) == _plain(other, query), what
 
 
 def _plain(db: psycopg.Connection, query: str) -> list[str]:
