@@ -50,11 +50,8 @@ class Command(BaseCommand):
         self._write_demo_file(made[0])
 
     def _fill(self, customers: list[Customer], routes: list[Route]) -> None:
-        meter, at, total = Meter.objects.get(slug=CALLS_METER), now(), 0
-        for customer in customers:
-            total += ingest_history(
-                history(customer, routes, meter, at=at), organization=customer.organization
-            )
+        meter, at = Meter.objects.get(slug=CALLS_METER), now()
+        total = sum(ingest_history(history(one, routes, meter, at=at), at=at).stored for one in customers)
         self.stdout.write(f"{len(customers)} customers with {total} usage events")
 
     def _write_demo_file(self, customer: Customer) -> None:
