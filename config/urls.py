@@ -3,8 +3,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from dashboard.views.signup import signup
+
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("accounts/signup/", signup, name="account_signup"),  # before allauth's own: with our limits and plan
     path("accounts/", include("allauth.urls")),
     path("api/", include("config.api_urls")),
     path("", include("dashboard.urls")),

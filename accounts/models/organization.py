@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -64,7 +65,12 @@ class Organization(models.Model):
         return self.status == OrganizationStatus.ACTIVE and self.archived_at is None
 
 
+def membership_public_id() -> str:
+    return public_id("mem")
+
+
 class Membership(models.Model):
+    public_id = models.CharField(max_length=40, unique=True, default=membership_public_id, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="memberships")
     user = models.ForeignKey(User, models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role.choices)
@@ -79,6 +85,12 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.organization}"
+
+
+class InvitationQuerySet(TenantQuerySet["Invitation"]):
+    def pending(self) -> "InvitationQuerySet":
+        """Neither accepted nor revoked; may have expired."""
+        return self.filter(accepted_at=None, revoked_at=None)
 
 
 def invitation_public_id() -> str:
@@ -99,7 +111,7 @@ class Invitation(models.Model):
     accepted_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[TenantQuerySet["Invitation"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[InvitationQuerySet] = InvitationQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         constraints = [
@@ -113,3 +125,7 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.email} to {self.organization}"
+
+    def is_open(self, at: datetime) -> bool:
+        """Whether it can still be accepted."""
+        return self.accepted_at is None and self.revoked_at is None and at < self.expires_at

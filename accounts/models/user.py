@@ -3,7 +3,6 @@ from typing import Any, ClassVar
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
-from django.db.models.functions import Lower
 
 
 class UserManager(BaseUserManager["User"]):
@@ -22,9 +21,13 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. What one may do in an organization is said by the membership, not here."""
+    """A person. What one may do in an organization is said by the membership, not here.
 
-    email = models.EmailField(max_length=254, unique=True)
+    `email` is not unique: sign-up never says whether an address is known (accounts/backends.py). A *confirmed* address
+    belongs to one person only, which a constraint of allauth's EmailAddress holds.
+    """
+
+    email = models.EmailField(max_length=254, db_index=True)
     name = models.CharField(max_length=120, blank=True)
     time_zone = models.CharField(max_length=64, blank=True, help_text="IANA name; empty: the browser's zone.")
     is_staff = models.BooleanField(
@@ -37,9 +40,6 @@ class User(AbstractBaseUser, PermissionsMixin):
     objects: ClassVar[UserManager] = UserManager()
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
-
-    class Meta:
-        constraints = [models.UniqueConstraint(Lower("email"), name="user_email_unique")]
 
     def __str__(self) -> str:
         return self.name or self.email

@@ -1,23 +1,31 @@
 """Sign-up by real clients: one act, the key in the answer of that POST and nowhere else, nothing told about addresses."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
-from django.core.cache import cache
 from django.test import Client
 
 from accounts.models import Membership, Organization, Role, User
-from config.celery import app
 from core.clock import now
 from keys.hashing import digest, is_well_formed
 from keys.models import ApiKey, Mode
 from plans.default_catalogue import install_default_catalogue
 from plans.models import Plan, SubscriptionStatus
 from plans.queries import current_subscription
-from tests.factories import PASSWORD, create_key, create_membership, create_organization, create_product, create_route, create_user
+from tests.eager import tasks_at_once
+from tests.factories import (
+    PASSWORD,
+    create_key,
+    create_membership,
+    create_organization,
+    create_product,
+    create_route,
+    create_user,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SIGN_UP = "/accounts/signup/"
@@ -32,11 +40,11 @@ KEY = re.compile(r"fb_(?:test|live)_[0-9A-Za-z]{38}")
 
 
 @pytest.fixture(autouse=True)
-def _world(monkeypatch: pytest.MonkeyPatch, usage_redis: Any) -> None:
-    monkeypatch.setattr(app.conf, "task_always_eager", True)
-    cache.clear()
+def _world(usage_redis: Any) -> Iterator[None]:
     install_default_catalogue(at=now())
     create_route(create_product(), "/v1/search")
+    with tasks_at_once():
+        yield
 
 
 def sign_up(client: Client, **changes: str) -> Any:
@@ -115,7 +123,9 @@ def test_reloading_the_answer_makes_no_second_account(client: Client) -> None:
 def test_customer_is_welcomed_and_staff_are_told(client: Client) -> None:
     create_user("staff@farebox.example", is_staff=True)
     sign_up(client)
-    assert "Fabrikam Routing is set up on Starter, free for 14 days" in mail_to(FORM["email"], about="Welcome")
+    assert "Fabrikam Routing is set up on Starter, free for 14 days" in mail_to(
+        FORM["email"], about="Welcome"
+    )
     notice = mail_to("staff@farebox.example", about="New customer")
     organization = Organization.objects.get()
     assert organization.public_id in notice
@@ -160,9 +170,9 @@ def test_sign_up_is_closed_while_nothing_is_on_sale(client: Client) -> None:
     assert "closed" in client.get(SIGN_UP).content.decode()
 
 
-def test_sign_up_goes_through_while_the_broker_is_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.conf, "task_always_eager", False)
-    monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/0")
+def test_sign_up_goes_through_while_the_broker_is_away(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("accounts.tasks.send_mail.apply_async", _no_broker)
     assert key_in(sign_up(client)).startswith("fb_test_")
     assert mail_to(FORM["email"], about="Welcome")  # sent by this process instead
@@ -193,7 +203,11 @@ def test_sign_up_with_a_known_address_looks_like_any_other(client: Client) -> No
     known = make_known()
     response = sign_up(client, email=known.email.upper())
     plain = [
-        re.sub(r"(fb_test_|csrf[^\"]*\"[^\"]*\"?value=\")\w+|[\w.]+@[\w.]+|value=\"\w{64}\"|\w{64}", "", page.content.decode())
+        re.sub(
+            r"(fb_test_|csrf[^\"]*\"[^\"]*\"?value=\")\w+|[\w.]+@[\w.]+|value=\"\w{64}\"|\w{64}",
+            "",
+            page.content.decode(),
+        )
         for page in (unknown, response)
     ]
     assert response.status_code == unknown.status_code == 200

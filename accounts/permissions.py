@@ -1,0 +1,41 @@
+"""Who may do what with people: `check_can_x` raises inside an act, `can_x` answers templates. None is the system."""
+
+from accounts.models import Membership, Organization, Role, User
+from core.errors import Forbidden
+
+MANAGERS = (Role.OWNER, Role.ADMIN)
+
+
+def find_role(user: User | None, organization: Organization) -> str | None:
+    """The person's role in this organization, or None for a stranger."""
+    memberships = Membership.objects.for_organization(organization).filter(user=user)
+    return memberships.values_list("role", flat=True).first()
+
+
+def can_manage_team(user: User | None, organization: Organization) -> bool:
+    """Invite, change roles, remove: owners and admins."""
+    return user is None or find_role(user, organization) in MANAGERS
+
+
+def check_can_manage_team(user: User | None, organization: Organization) -> None:
+    """Raises Forbidden unless `can_manage_team`."""
+    if not can_manage_team(user, organization):
+        raise Forbidden("Only owners and admins manage the team.")
+
+
+def can_own(user: User | None, organization: Organization) -> bool:
+    """Make and unmake owners, hand the organization over: owners only."""
+    return user is None or find_role(user, organization) == Role.OWNER
+
+
+def check_can_own(user: User | None, organization: Organization) -> None:
+    """Raises Forbidden unless `can_own`."""
+    if not can_own(user, organization):
+        raise Forbidden("Only an owner can do this.")
+
+
+def check_can_deal_with_role(user: User | None, organization: Organization, *roles: str) -> None:
+    """Raises Forbidden unless the person manages the team and, where one of the roles is owner, is an owner."""
+    check_can_manage_team(user, organization)
+    if Role.OWNER in roles:
+        check_can_own(user, organization)

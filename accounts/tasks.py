@@ -1,0 +1,32 @@
+"""Sending mails."""
+
+import json
+
+from celery import shared_task
+from django.core.cache import cache
+from django.core.mail import EmailMultiAlternatives
+
+from core.crypto import decrypt
+
+SENT_SECONDS = 24 * 3600
+
+
+@shared_task(
+    name="accounts.send_mail",
+    autoretry_for=(OSError,),  # smtplib's errors among them
+    retry_backoff=15,
+    retry_backoff_max=600,
+    max_retries=8,
+)
+def send_mail(*, sealed: str) -> None:
+    """Send one message (accounts/mail.py). Delivered twice, it is sent once as long as the cache remembers it."""
+    mail = json.loads(decrypt(sealed))
+    if cache.get(mail["id"]):
+        return
+    message = EmailMultiAlternatives(
+        mail["subject"], mail["text"], mail["from"], mail["to"], headers={"Message-ID": mail["id"]}
+    )
+    if mail["html"]:
+        message.attach_alternative(mail["html"], "text/html")
+    message.send()
+    cache.set(mail["id"], 1, SENT_SECONDS)

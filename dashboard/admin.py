@@ -1,0 +1,60 @@
+"""Staff lists of customers: the buttons suspend and reactivate through the act."""
+
+from typing import Any, cast
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts.models import Membership, Organization, User
+from core.clock import now
+from plans.services import reactivate_organization, suspend_organization
+
+
+class MembershipInline(admin.TabularInline[Membership, Organization]):
+    model = Membership
+    extra = 0
+    can_delete = False
+    fields = readonly_fields = ("user", "role", "created_at")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Organization)
+class OrganizationAdmin(admin.ModelAdmin[Organization]):
+    list_display = ("name", "public_id", "status", "created_at")
+    list_filter = ("status",)
+    search_fields = ("name", "public_id", "memberships__user__email")
+    fields = ("name", "public_id", "status", "status_reason", "shard", "version", "created_at", "archived_at")
+    readonly_fields = (
+        "public_id",
+        "status",
+        "status_reason",
+        "shard",
+        "version",
+        "created_at",
+        "archived_at",
+    )
+    inlines = (MembershipInline,)
+    actions = ("suspend", "reactivate")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # customers sign up
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.action(description="Suspend: calls are refused with 402 from the next one on")
+    def suspend(self, request: HttpRequest, organizations: QuerySet[Organization]) -> None:
+        for organization in organizations:
+            suspend_organization(
+                organization=organization, reason="by staff", by=cast(User, request.user), at=now()
+            )
+            messages.success(request, f"{organization} is suspended.")
+
+    @admin.action(description="Reactivate: the door opens again")
+    def reactivate(self, request: HttpRequest, organizations: QuerySet[Organization]) -> None:
+        for organization in organizations:
+            reactivate_organization(organization=organization, by=cast(User, request.user), at=now())
+            messages.success(request, f"{organization} is active again.")
