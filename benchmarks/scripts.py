@@ -67,7 +67,7 @@ def _run(client: "redis.Redis", calls: "list[Call[AdmitAnswer]] | list[Call[Sett
     client.config_resetstat()
     pipeline = client.pipeline(transaction=False)
     for call in calls:
-        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
     pipeline.execute()
     return float(client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
 
