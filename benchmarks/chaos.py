@@ -112,6 +112,7 @@ def _run(folder: Path, kills: int) -> dict[str, int]:
             killed = _kill_in_turn(supervisor, children, load, kills)
         finally:
             load.stop()
+        _wait(supervisor, _streams_are_empty, "the worker has drained everything")
         return {"kills": killed, "acknowledged": len(load.acknowledged)} | _count(load.acknowledged)
 
 
@@ -174,6 +175,13 @@ def _wait(supervisor: Supervisor, done: Callable[[], bool], what: str) -> None:
         if supervisor.stopping or time.monotonic() > deadline:
             raise SystemExit(f"gave up waiting until {what}")
         time.sleep(0.05)
+
+
+def _streams_are_empty() -> bool:
+    from core.redis import usage_redis
+    from core.redis_layout import SHARDS, stream_key
+
+    return not any(usage_redis().xlen(stream_key(shard)) for shard in range(SHARDS))
 
 
 def _install(ports: Ports) -> list[str]:

@@ -44,7 +44,7 @@ def drain_all(*, at: datetime, budget_seconds: float = 1.0) -> Stored:
             if drained is None or drained.entries < BATCH:
                 break
     if total.entries:
-        log.info("drained", stored=total.stored, repeated=total.repeated, dead=total.dead)
+        log.debug("drained", stored=total.stored, repeated=total.repeated, dead=total.dead)
     return total
 
 

@@ -26,11 +26,19 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO farebox_app;
 
 -- The ledger: rows are added, never edited; farebox_app may not change or delete what was stored.
 DO $$
+DECLARE
+    partition text;
 BEGIN
     IF to_regclass('public.usage_event') IS NOT NULL THEN
         REVOKE UPDATE, DELETE, TRUNCATE ON usage_event, usage_event_key FROM farebox_app;
         REVOKE ALL ON FUNCTION usage_event_make_partition(date) FROM PUBLIC;
         GRANT EXECUTE ON FUNCTION usage_event_make_partition(date) TO farebox_app;
+        FOR partition IN
+            SELECT inhrelid::regclass::text FROM pg_inherits
+            WHERE inhparent IN ('usage_event'::regclass, 'usage_event_key'::regclass)
+        LOOP
+            EXECUTE format('REVOKE ALL ON %s FROM farebox_app', partition);
+        END LOOP;
     END IF;
 END
 $$;

@@ -69,6 +69,9 @@ BEGIN
         to_char(first_day, 'YYYY-MM-DD') || ' 00:00:00+00',
         to_char(first_day + interval '1 month', 'YYYY-MM-DD') || ' 00:00:00+00'
     );
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'farebox_app') THEN
+        EXECUTE format('REVOKE ALL ON %I FROM farebox_app', name);  -- rows are reached through usage_event only
+    END IF;
     RETURN true;
 END
 $$;
