@@ -15,6 +15,7 @@ from core.redis_layout import shard_key, stream_key
 from metering import tasks
 from metering.cuts import DrainStuck
 from metering.drain import drain_all
+from metering.engine import Engine
 from metering.ledger import lock_shard
 from metering.models import CounterCorrection, DeadLetter, PeriodTotal, UsageEvent, UsageTotal
 from metering.reconcile import Reconciliation, reconcile
@@ -37,8 +38,6 @@ def test_what_the_doors_wrote_is_equal_and_the_drain_is_run_when_none_does(ledge
 
 
 def test_open_reservations_are_shown_apart(ledger: Ledger) -> None:
-    from metering.engine import Engine
-
     ledger.call(units=2)
     Engine().admit(ledger.admission(units=5))
     (line,) = reconcile(at=now()).lines

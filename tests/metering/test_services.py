@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -59,8 +60,6 @@ def test_history_that_the_ledger_would_not_take_is_refused_as_a_whole(ledger: Le
 
 
 def test_expired_reservations_are_given_back(ledger: Ledger) -> None:
-    from dataclasses import replace
-
     admitted = Engine().admit(replace(ledger.admission(units=4), life_seconds=0))
     assert isinstance(admitted, Admitted)
     assert sweep_reservations() == 1
