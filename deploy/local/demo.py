@@ -83,6 +83,7 @@ def _environment(state: Path, ports: Ports, *, debug: bool) -> dict[str, str]:
         "FAREBOX_GATEWAY_URL": ports.gateway_url,
         "FAREBOX_UPSTREAM_URL": ports.upstream_url,
         "FAREBOX_MAILBOX": "1",  # mails are read in the browser
+        "FAREBOX_SAMPLE_API": "1",  # /api/v1/places/: the DRF door on the same data
         "HTTPS_ONLY": "0",  # plain http, this machine only
         "STATIC_ROOT": str(state / "static"),
     }

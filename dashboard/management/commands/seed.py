@@ -7,7 +7,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
-from metering.services import ingest_history
 
 from accounts.models import Organization, User
 from core.clock import now
@@ -25,6 +24,7 @@ from dashboard.seeding.world import (
     make_person,
 )
 from dashboard.snippets import first_call_url
+from metering.services import ingest_history
 from plans.default_catalogue import CALLS_METER
 from plans.models import Meter, Route
 
