@@ -5,6 +5,7 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.models import EmailAddress
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.mail import EmailMessage
 from django.http import HttpRequest, HttpResponse
@@ -24,7 +25,10 @@ class AccountAdapter(DefaultAccountAdapter):
         """Sign-up is answered by the page with the first key: its clear text exists in this request only."""
         response: HttpResponse = super().post_login(request, user, **kwargs)
         opened = find_opened(request)
-        return first_page(request, opened) if opened else response
+        if opened is None:
+            return response
+        list(messages.get_messages(request))  # "we sent a link": the page says so itself
+        return first_page(request, opened)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """allauth's mails by our road: after commit, by a worker."""

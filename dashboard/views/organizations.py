@@ -23,7 +23,7 @@ from keys.onboarding import open_organization
 def organization_create(request: HttpRequest) -> HttpResponse:
     """A further organization; the POST is answered by the page with its first key."""
     assert isinstance(request.user, User)  # noqa: S101 - login_required
-    form = OrganizationForm(request.POST or None)
+    form = OrganizationForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
         try:

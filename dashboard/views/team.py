@@ -155,9 +155,12 @@ def _context(request: MemberRequest, *, form: InvitationForm | None = None) -> d
     can_manage, may_own = request.membership.role in MANAGERS, _is_owner(request)
     members = list_members(request.organization)
     others = [member for member in members if member.role != Role.OWNER]
+    last_owner = len(members) - len(others) == 1
     return {
         "nav": "team",
-        "rows": [_row(member, request) for member in members],
+        "rows": [
+            _row(member, request, is_fixed=last_owner and member.role == Role.OWNER) for member in members
+        ],
         "invitations": list_pending_invitations(request.organization),
         "can_manage": can_manage,
         "form": form or InvitationForm(may_own=may_own),
@@ -166,9 +169,14 @@ def _context(request: MemberRequest, *, form: InvitationForm | None = None) -> d
     }
 
 
-def _row(member: Membership, request: MemberRequest) -> MemberRow:
+def _row(member: Membership, request: MemberRequest, *, is_fixed: bool) -> MemberRow:
+    """`is_fixed`: the last owner neither leaves nor steps back."""
     may_own, is_reader = _is_owner(request), member.user_id == request.user.pk
-    may_touch = request.membership.role in MANAGERS and (may_own or member.role != Role.OWNER)
+    may_touch = (
+        request.membership.role in MANAGERS and (may_own or member.role != Role.OWNER) and not is_fixed
+    )
     form = RoleForm(may_own=may_own, initial={"role": member.role}, auto_id=f"{member.public_id}-%s")
     role = Role(member.role).label
-    return MemberRow(member, role, is_reader, form if may_touch else None, may_touch or is_reader)
+    return MemberRow(
+        member, role, is_reader, form if may_touch else None, may_touch or (is_reader and not is_fixed)
+    )
