@@ -153,11 +153,12 @@ class MeteredMixin(APIView):
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         answer = super().finalize_response(request, response, *args, **kwargs)
-        call, self.admitted_call = self.admitted_call, None
+        call = self.admitted_call
         if call is None:
             return answer
         if isinstance(answer, Response):
-            answer.render()
+            answer.render()  # what cannot be rendered is settled by dispatch, as a fault
+        self.admitted_call = None
         size = len(answer.content) if hasattr(answer, "content") else 0
         if not settle(call, status=answer.status_code, size=size, bytes_in=_length(request)):
             refused = self.handle_exception(CallRefused(METERING_UNAVAILABLE))
