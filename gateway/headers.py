@@ -62,13 +62,13 @@ def upstream_headers(
     """What the upstream gets: the client's end-to-end headers, who called, and the owner's credential."""
     dropped = _NEVER_UPSTREAM | _named_by_connection(headers)
     if credential is not None:
-        dropped |= {credential[0].lower().encode("latin-1")}
+        dropped |= {credential[0].lower().replace("_", "-").encode("latin-1")}
     sent = [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in headers
-        if name not in dropped
-        and not name.startswith(b"x-farebox-")
-        and (trust_forwarded or name not in _FORWARDED)
+        if (plain := name.replace(b"_", b"-")) not in dropped  # CGI and WSGI read both as one
+        and not plain.startswith(b"x-farebox-")
+        and (trust_forwarded or plain not in _FORWARDED)
     ]
     sent += forwarded
     sent += [
