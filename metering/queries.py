@@ -118,7 +118,7 @@ def refusals(organization: Organization, *, mode: str, start: datetime, end: dat
     """Our own refusals in `[start, end)` by reason: never charged."""
     rows = (
         RefusalCount.objects.for_organization(organization)
-        .filter(mode=mode, minute__gte=start, minute__lt=end)
+        .filter(mode=mode, minute__gte=start.replace(second=0, microsecond=0), minute__lt=end)
         .values("reason")
         .annotate(calls=Sum("count"))
         .order_by("-calls", "reason")

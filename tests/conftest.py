@@ -20,6 +20,7 @@ import redis
 from deploy.local import testing
 from deploy.local.servers import Postgres, Server, Valkey
 from tests.browser import CHROMIUM, Browser
+from tests.demo import Demo
 
 _TEST_SETTINGS = {
     "DEBUG": "0",
@@ -30,6 +31,7 @@ _TEST_SETTINGS = {
     "FAREBOX_MAILBOX": "0",
     "EMAIL_URL": "consolemail://",
     "LOG_LEVEL": "WARNING",
+    "FAREBOX_SAMPLE_API": "1",
     "STATICFILES_BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage",
 }
 _servers: list[Server] = []
@@ -208,6 +210,19 @@ def server_factory() -> Iterator[ServerFactory]:
     yield factory
     factory.stop_all()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- the whole product ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o711)
+    running = Demo(tmp_path / "var")
+    yield running
+    if running.process and running.process.poll() is None:
+        running.stop(signal.SIGKILL)
 
 
 # --- browser -----------------------------------------------------------------------------------------------------
