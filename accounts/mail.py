@@ -4,6 +4,7 @@ They are rendered at once, and travel to the worker encrypted: they hold links t
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from email.utils import make_msgid
@@ -20,6 +21,7 @@ from kombu.exceptions import OperationalError
 from accounts.tasks import send_mail
 from core.crypto import encrypt
 
+BROKER_PAUSE_SECONDS = 5
 log = structlog.get_logger(__name__)
 
 
@@ -55,10 +57,20 @@ def queue_message(message: EmailMessage) -> None:
     transaction.on_commit(lambda: _hand_over(sealed))
 
 
+class _Broker:
+    """A frozen broker costs its time-out once, and not once for each mail of a sign-up."""
+
+    asked_again_at = 0.0
+
+
 def _hand_over(sealed: str) -> None:
+    if time.monotonic() < _Broker.asked_again_at:
+        _send_here(sealed)
+        return
     try:
         send_mail.apply_async(kwargs={"sealed": sealed}, queue="default", retry=False)
     except (OperationalError, OSError) as error:
+        _Broker.asked_again_at = time.monotonic() + BROKER_PAUSE_SECONDS
         log.warning("mail_not_queued", error=type(error).__name__)
         _send_here(sealed)
 

@@ -2,6 +2,7 @@
 
 import json
 import smtplib
+import time
 from typing import Any
 from unittest.mock import patch
 
@@ -9,12 +10,19 @@ import pytest
 from django.core import mail
 from django.db import transaction
 from django.template import TemplateDoesNotExist
+from kombu.exceptions import OperationalError
 
 from accounts.mail import queue_mail
 from accounts.tasks import send_mail
+from config.celery import app
 from core.crypto import decrypt, encrypt
 
 WORDS = {"organization": {"name": "Fabrikam <b>"}, "plan_name": "Starter", "trial_days": 14}
+
+
+@pytest.fixture(autouse=True)
+def _broker_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accounts.mail._Broker.asked_again_at", 0.0)
 
 
 def queue(to: list[str]) -> None:
@@ -77,6 +85,24 @@ def test_broker_that_is_away_is_logged_and_the_mail_sent_at_once(usage_redis: An
         queue(["dora@example.com"])
     assert len(mail.outbox) == 1
     assert "mail_not_queued" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_broker_that_is_away_is_asked_once_for_several_mails(usage_redis: Any) -> None:
+    with patch.object(send_mail, "apply_async", side_effect=ConnectionRefusedError) as asked:
+        for _ in range(3):
+            queue(["dora@example.com"])
+    assert (len(mail.outbox), asked.call_count) == (3, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_dead_broker_is_noticed_at_once(usage_redis: Any) -> None:
+    app.conf.task_always_eager = False  # the fixture of this folder had set it
+    with app.connection_for_write("redis://127.0.0.1:1/0") as dead:
+        started = time.monotonic()
+        with pytest.raises(OperationalError):
+            send_mail.apply_async(kwargs={"sealed": ""}, connection=dead, retry=False)
+    assert time.monotonic() - started < 1
 
 
 @pytest.mark.django_db(transaction=True)
