@@ -151,7 +151,7 @@ class TrackView(APIView):
         ],
     )  # fmt: skip
     def post(self, request: Request) -> Response:
-        reported = [_reported(item) for item in _items(request.data)]
+        reported = [_reported(item) for item in _items(_body(request))]
         verdicts = track_usage(reported, at=now())
         counts = {s: sum(v.status == s for v in verdicts) for s in ("accepted", "duplicate", "rejected")}
         return Response(counts | {"events": [_shown(verdict) for verdict in verdicts]})
@@ -161,9 +161,16 @@ class TooManyEvents(ValidationError):
     status_code = 413
 
 
+def _body(request: Request) -> Any:
+    try:
+        return request.data
+    except RecursionError:
+        raise ParseError("This is nested too deeply.") from None
+
+
 def _items(body: Any) -> list[Any]:
     """The events of a body: one object, or a list under `events`. Raises ParseError or TooManyEvents."""
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or not body:
         raise ParseError('Send one event, or {"events": [...]}.')
     items = body.get("events", [body]) if "events" in body else [body]
     if not isinstance(items, list) or not items:

@@ -106,9 +106,8 @@ def track_usage(events: Sequence[Reported], *, at: datetime) -> list[EventVerdic
         except _Rejected as error:
             verdicts[place] = EventVerdict("rejected", error.code, error.field)
     known = _known(sized)
-    fresh = [one for one in sized if (one.event.organization_id, one.event.external_id) not in known]
-    verdicts |= {one.place: EventVerdict("duplicate") for one in sized if one not in fresh}
-    verdicts |= _record(fresh)
+    verdicts |= {one.place: EventVerdict("duplicate") for one in sized if _id(one) in known}
+    verdicts |= _record([one for one in sized if _id(one) not in known])
     return [verdicts[place] for place in range(len(events))]
 
 
@@ -179,8 +178,19 @@ def _units(quantity: Decimal, meter: Meter) -> int:
 
 
 def _check_properties(properties: dict[str, Any] | None) -> None:
-    if properties and len(orjson.dumps(properties)) > PROPERTIES_BYTES:
+    """Raises _Rejected for what is too large, and for what JSON can say but the ledger's columns cannot hold."""
+    try:
+        text = orjson.dumps(properties)
+    except TypeError:  # half a surrogate pair, an integer of more than 64 bits, nested too deeply
+        raise _Rejected("not_storable", "properties") from None
+    if len(text) > PROPERTIES_BYTES:
         raise _Rejected("too_large", "properties")
+    if b"\\u0000" in text.replace(b"\\\\", b""):
+        raise _Rejected("not_storable", "properties")
+
+
+def _id(one: _Sized) -> tuple[int, str]:
+    return one.event.organization_id, one.event.external_id
 
 
 def _known(sized: Sequence[_Sized]) -> set[tuple[int, str]]:

@@ -277,7 +277,8 @@ def test_only_answers_that_worked_are_billed(
     answer = views_here.get(f"/api/answering?{query}")
     assert answer.status_code == status
     (event,) = views_here.events()
-    assert (event["status"], event.get("reason", ""), Decimal(event["qty"])) == (status, reason, quantity)
+    assert (event["status"], event.get("reason", "")) == (status, reason)
+    assert Decimal(event["qty"]) == quantity
     account = standing_of(views_here)
     assert account.used == quantity, "a reservation was left open"
 
@@ -298,7 +299,8 @@ def test_an_exception_of_a_view_is_a_problem_document(views_here: Customer) -> N
 def test_a_request_that_the_view_refuses_is_in_the_ledger_and_free(customer: Customer) -> None:
     problem(customer.get("/api/v1/places/search"), 400, "validation_error")
     (event,) = customer.events()
-    assert (event["reason"], Decimal(event["qty"]), event["status"]) == ("client_error", 0, 400)
+    assert (event["reason"], event["status"]) == ("client_error", 400)
+    assert Decimal(event["qty"]) == 0
 
 
 def test_client_errors_are_billed_where_the_route_says_so() -> None:
@@ -380,7 +382,8 @@ def test_a_call_whose_reservation_ran_out_is_not_billed(
     problem(answer, 503, "metering_unavailable")
     assert b"Lisbon" not in answer.content
     (event,) = customer.events()
-    assert (event["reason"], Decimal(event["qty"])) == ("expired", 0)
+    assert event["reason"] == "expired"
+    assert Decimal(event["qty"]) == 0
 
 
 def test_without_redis_no_call_is_let_through(customer: Customer, settings: Any) -> None:
@@ -412,11 +415,14 @@ def test_a_known_key_costs_two_round_trips_and_no_query(
     customer: Customer, django_assert_num_queries: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     customer.get()
-    sent: list[Any] = []
+    sent: list[AbstractConnection] = []
     send = AbstractConnection.send_packed_command
-    monkeypatch.setattr(
-        AbstractConnection, "send_packed_command", lambda c, *a, **k: (sent.append(a), send(c, *a, **k))[1]
-    )
+
+    def count(connection: AbstractConnection, *args: Any, **kwargs: Any) -> None:
+        sent.append(connection)
+        send(connection, *args, **kwargs)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
     scripts = commands("evalsha")
     before = len(sent)
     with django_assert_num_queries(0):
