@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from django import forms
 
+from dashboard.plan_cards import PlanCard, plan_card
 from plans.queries import public_versions
 
 
@@ -16,7 +17,7 @@ class OrganizationForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plan = cast(forms.ChoiceField, self.fields["plan"])
-        plan.choices = [(version.plan.slug, version.plan.name) for version in public_versions()]
+        plan.choices = [(card.slug, _label(card)) for card in map(plan_card, public_versions())]
         plan.initial = next((slug for slug, _ in plan.choices), None)
 
     def clean_name(self) -> str:
@@ -24,3 +25,8 @@ class OrganizationForm(forms.Form):
         if not name:
             raise forms.ValidationError("Give your organization a name.")
         return name
+
+
+def _label(card: PlanCard) -> str:
+    trial = f", {card.trial_days} days free" if card.trial_days else ""
+    return f"{card.name}: {card.fee} a {card.interval}{trial}"
