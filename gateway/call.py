@@ -246,8 +246,9 @@ class Exchange:
     async def _refuse(self, refusal: Refusal) -> None:
         if not self.body.is_gone:
             await send_refusal(
-                self.call.send, refusal, request_id=self.call.request_id, path=self.call.path,
-                method=self.call.method, extra=self.passed.headers,
+                self.call.send, refusal, request_id=self.call.request_id,
+                path=f"/{self.call.route.product_slug}{self.call.path}", method=self.call.method,
+                extra=self.passed.headers,
             )  # fmt: skip
 
 
