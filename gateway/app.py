@@ -32,6 +32,7 @@ from gateway.proxy import Receive, Send  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
 from gateway.routes import RouteEntry, has_dot_segments  # noqa: E402
 from gateway.snapshot import Catalogue  # noqa: E402
+from gateway.upstream_guard import guarded_socket  # noqa: E402
 from keys.records import KeyRecord  # noqa: E402
 from metering.answers import (  # noqa: E402
     FEATURE_NOT_IN_PLAN,

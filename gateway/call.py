@@ -146,8 +146,15 @@ class Exchange:
         self.bytes_out = 0
 
     async def run(self) -> None:
-        """Carry the call out; whatever happens, it is settled."""
+        """Carry the call out and settle it; what breaks before that expires unbilled."""
         self.recorder.hold(self.passed.request.reservation)
+        try:
+            await self._run()
+        finally:
+            self.recorder.let_go(self.passed.request.reservation)
+            self.body.close()
+
+    async def _run(self) -> None:
         try:
             answer = await self._ask()
         except (UpstreamUnavailable, UpstreamTimeout, BodyTooLarge) as error:
@@ -165,7 +172,6 @@ class Exchange:
             await self._pass_on(answer)
         finally:
             answer.close()
-            self.body.close()
 
     async def _ask(self) -> Answer:
         call, headers = self.call, self.call.scope["headers"]

@@ -47,6 +47,10 @@ class Recorder:
         """Renew this reservation until it is settled."""
         self._open[reservation.nonce] = reservation
 
+    def let_go(self, reservation: Reservation) -> None:
+        """Renew it no more: what was not settled expires and gives its units back."""
+        self._open.pop(reservation.nonce, None)
+
     async def settle(self, settlement: Settlement, unbilled: bytes) -> bool:
         """Whether the call is in the stream as billed. `unbilled` is its event with quantity 0, reason `expired`,
         which is written when its reservation had gone and there is no room left."""
