@@ -75,7 +75,10 @@ class Gateway:
             max_line_size=32 * 1024,
             max_field_size=32 * 1024,
             connector=aiohttp.TCPConnector(
-                limit=UPSTREAM_CONNECTIONS, keepalive_timeout=30, ttl_dns_cache=30
+                limit=UPSTREAM_CONNECTIONS,
+                keepalive_timeout=30,
+                ttl_dns_cache=30,
+                socket_factory=guarded_socket(),
             ),
         )
         await self.catalogue.start()
