@@ -117,6 +117,11 @@ async def hang_up(request: Request, _: str) -> None:
     request.writer.close()
 
 
+async def sleep(request: Request, seconds: str) -> None:
+    await asyncio.sleep(float(seconds))
+    await request.answer(200, b"late")
+
+
 async def chunked(request: Request, _: str) -> None:
     request.head(200, "Transfer-Encoding: chunked", "Content-Type: text/plain")
     for body in (b"one,", b"two,", b"three"):
