@@ -136,7 +136,7 @@ def sell(url: str) -> tuple[Product, dict[str, Route]]:
         "/stall/*": {"timeout_ms": 300},
         "/status/404/billed": {"bill_client_errors": True},
         "/get": {"methods": ("GET",)},
-        "/five": {"units": 5},
+        "/five": {"units": Decimal(5)},
         "/*": {"methods": METHODS, "body_limit_bytes": 200 * 1024 * 1024},
     }
     routes = {

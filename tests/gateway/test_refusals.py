@@ -180,7 +180,11 @@ def test_oversized_headers_are_refused(shop: Shop) -> None:
     customer = shop.customer()
 
     assert_refused(customer.call(X_Large="x" * 33_000), 431, "headers_too_large")
-    assert_refused(customer.call(**{f"X_H{n}": "1" for n in range(101)}), 431, "headers_too_large")
+    assert_refused(
+        shop.gateway.api.get(f"/{SLUG}/echo", headers={f"X-H{n}": "1" for n in range(101)}),
+        431,
+        "headers_too_large",
+    )
     assert_nothing_happened(shop, customer)
 
 

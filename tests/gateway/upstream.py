@@ -8,8 +8,10 @@ import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 PIECE = b"x" * 65_536
 seen: list[str] = []
 
