@@ -6,19 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from accounts.models import AuditEvent, Invitation, Membership, User
-
-
-class ReadOnly(admin.ModelAdmin[Any]):
-    """Written by acts only."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from core.readonly_admin import ReadOnlyAdmin
 
 
 @admin.register(User)
@@ -54,7 +42,7 @@ class UserAdmin(admin.ModelAdmin[User]):
 
 
 @admin.register(Membership)
-class MembershipAdmin(ReadOnly):
+class MembershipAdmin(ReadOnlyAdmin):
     list_display = ("user", "organization", "role", "created_at")
     list_filter = ("role",)
     list_select_related = ("user", "organization")
@@ -62,7 +50,7 @@ class MembershipAdmin(ReadOnly):
 
 
 @admin.register(Invitation)
-class InvitationAdmin(ReadOnly):
+class InvitationAdmin(ReadOnlyAdmin):
     list_display = ("email", "organization", "role", "created_at", "expires_at", "accepted_at", "revoked_at")
     list_select_related = ("organization",)
     search_fields = ("email", "organization__name")
@@ -70,7 +58,7 @@ class InvitationAdmin(ReadOnly):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnly):
+class AuditEventAdmin(ReadOnlyAdmin):
     list_display = ("at", "action", "target", "organization", "by")
     list_select_related = ("organization", "by")
     list_filter = ("action",)

@@ -1,6 +1,5 @@
 """Staff lists of keys: to see and to revoke. Hashes are not shown."""
 
-from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -8,12 +7,13 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from core.clock import now
+from core.readonly_admin import ReadOnlyAdmin
 from keys.models import ApiKey, OwnerKey
 from keys.services import revoke_key, revoke_owner_key
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
+class ApiKeyAdmin(ReadOnlyAdmin):
     list_display = (
         "name",
         "organization",
@@ -31,15 +31,6 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
     exclude = ("hash",)
     actions = ("revoke",)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("keys.change_apikey")
 
@@ -52,21 +43,12 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
 
 
 @admin.register(OwnerKey)
-class OwnerKeyAdmin(admin.ModelAdmin[OwnerKey]):
+class OwnerKeyAdmin(ReadOnlyAdmin):
     """To see and to revoke; new ones are made by `manage.py issue_owner_key NAME`, which shows them once."""
 
     list_display = ("name", "last4", "created_at", "revoked_at")
     exclude = ("hash",)
     actions = ("revoke",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("keys.change_ownerkey")

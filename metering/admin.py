@@ -1,6 +1,5 @@
 """Staff lists of the ledger. Rows are read-only; a dead letter can be replayed."""
 
-from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -9,21 +8,9 @@ from redis.exceptions import RedisError
 
 from core.clock import now
 from core.errors import PortalError
+from core.readonly_admin import ReadOnlyAdmin
 from metering.dead_letters import replay_dead_letter
 from metering.models import CounterCorrection, DeadLetter, PeriodTotal, RefusalCount
-
-
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Ledger rows are never added, changed or deleted by hand."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(DeadLetter)

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from accounts.models import User
 from core.clock import now
 from core.errors import PortalError
+from core.readonly_admin import ReadOnlyAdmin
 from plans.models import (
     Meter,
     Period,
@@ -145,7 +146,7 @@ class PeriodInline(admin.TabularInline[Period, Subscription]):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(admin.ModelAdmin[Subscription]):
+class SubscriptionAdmin(ReadOnlyAdmin):
     list_display = (
         "organization",
         "version",
@@ -160,15 +161,6 @@ class SubscriptionAdmin(admin.ModelAdmin[Subscription]):
     search_fields = ("organization__name", "public_id")
     inlines = (PeriodInline,)
     actions = ("activate",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # states move by acts only
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_activate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("plans.change_subscription")
