@@ -16,3 +16,8 @@ class ProblemSerializer(serializers.Serializer[Any]):
     request_id = serializers.CharField(help_text="Name it when you write to support.")
     instance = serializers.CharField(required=False)
     errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]
+
+
+def problems(*statuses: int) -> dict[tuple[int, str], type[ProblemSerializer]]:
+    """Responses of an operation that are problem documents, for `extend_schema(responses=...)`."""
+    return {(status, "application/problem+json"): ProblemSerializer for status in statuses}

@@ -15,17 +15,21 @@ UNKNOWN_SECONDS = 30
 
 
 class RecordCache:
-    """Key hash to record, bounded, at most RECORD_SECONDS old; unknown hashes are remembered for 30 s."""
+    """Key hash to record, bounded, at most RECORD_SECONDS old; unknown hashes are remembered for 30 s.
+
+    Unknown hashes have a room of their own: whoever guesses keys does not push out those of customers.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._entries: OrderedDict[bytes, tuple[float, KeyRecord | None]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[float, KeyRecord | None]] = OrderedDict()
+        self._unknown: OrderedDict[bytes, tuple[float, KeyRecord | None]] = OrderedDict()
 
     def find(self, key_hash: bytes, *, at: datetime) -> KeyRecord | None:
         """The record, read when it is not here or too old."""
         with self._lock:
-            read_at, record = self._entries.get(key_hash, (None, None))
+            read_at, record = self._known.get(key_hash) or self._unknown.get(key_hash) or (None, None)
         life = settings.RECORD_SECONDS if record is not None else UNKNOWN_SECONDS
         if read_at is not None and self._clock() - read_at < life:
             return record
@@ -35,15 +39,18 @@ class RecordCache:
         """Read the record again. Raises DatabaseError when PostgreSQL is away."""
         record = load_record(key_hash, at=at)
         with self._lock:
-            self._entries[key_hash] = (self._clock(), record)
-            self._entries.move_to_end(key_hash)
-            while len(self._entries) > CACHED_KEYS:
-                self._entries.popitem(last=False)
+            self._known.pop(key_hash, None)
+            self._unknown.pop(key_hash, None)
+            entries = self._unknown if record is None else self._known
+            entries[key_hash] = (self._clock(), record)
+            while len(entries) > CACHED_KEYS:
+                entries.popitem(last=False)
         return record
 
     def clear(self) -> None:
         with self._lock:
-            self._entries.clear()
+            self._known.clear()
+            self._unknown.clear()
 
 
 records = RecordCache()

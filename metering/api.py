@@ -4,7 +4,12 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    PolymorphicProxySerializer,
+    extend_schema,
+    extend_schema_serializer,
+)
 from redis.exceptions import RedisError
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError, ValidationError
@@ -13,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core.clock import from_micros, now, to_micros
-from core.schema import ProblemSerializer
+from core.schema import problems
 from keys.authentication import OwnerKeyAuthentication
 from keys.records import KeyRecord
 from metering.answers import METERING_UNAVAILABLE
@@ -29,6 +34,7 @@ class AccountView(APIView):
 
     authentication_classes = [FareboxKeyAuthentication]
 
+    @extend_schema_serializer(component_name="Account")
     class Output(serializers.Serializer[Any]):
         organization = serializers.CharField(help_text="Public id of the organization.")
         organization_name = serializers.CharField()
@@ -45,7 +51,7 @@ class AccountView(APIView):
     @extend_schema(
         operation_id="account",
         summary="Who is this key, its plan, what is left",
-        responses={200: Output, 401: ProblemSerializer, 503: ProblemSerializer},
+        responses={200: Output, **problems(401, 503)},
     )
     def get(self, request: Request) -> Response:
         record, at = request.auth, now()
@@ -106,6 +112,7 @@ class TrackView(APIView):
 
     authentication_classes = [OwnerKeyAuthentication]
 
+    @extend_schema_serializer(component_name="ReportedEvent")
     class Input(serializers.Serializer[Any]):
         idempotency_key = TextField(
             max_length=200, help_text="Your id of this event; counts once per organization, for ever."
@@ -123,6 +130,12 @@ class TrackView(APIView):
             required=False, help_text="At most 2 kB of JSON; no personal data."
         )
 
+    @extend_schema_serializer(component_name="ReportedBatch")
+    class Batch(serializers.Serializer[Any]):
+        def get_fields(self) -> dict[str, Any]:
+            return {"events": TrackView.Input(many=True, max_length=settings.MAX_TRACK_EVENTS)}
+
+    @extend_schema_serializer(component_name="Verdicts")
     class Output(serializers.Serializer[Any]):
         accepted = serializers.IntegerField()
         duplicate = serializers.IntegerField()
@@ -135,10 +148,10 @@ class TrackView(APIView):
     @extend_schema(
         operation_id="track_usage",
         summary="Report usage that happened elsewhere",
-        request=Input,
-        responses={
-            200: Output, 400: ProblemSerializer, 401: ProblemSerializer, 413: ProblemSerializer, 503: ProblemSerializer,
-        },
+        request=PolymorphicProxySerializer(
+            component_name="Reported", serializers=[Input, Batch], resource_type_field_name=None
+        ),
+        responses={200: Output, **problems(400, 401, 413, 503)},
         examples=[
             OpenApiExample(
                 "one event",

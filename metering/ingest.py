@@ -189,11 +189,11 @@ def _check_properties(properties: dict[str, Any] | None) -> None:
         raise _Rejected("not_storable", "properties")
 
 
-def _id(one: _Sized) -> tuple[int, str]:
+def _id(one: _Sized) -> tuple[int, str | None]:
     return one.event.organization_id, one.event.external_id
 
 
-def _known(sized: Sequence[_Sized]) -> set[tuple[int, str]]:
+def _known(sized: Sequence[_Sized]) -> set[tuple[int, str | None]]:
     """Ids of this batch that the ledger has already: one query."""
     if not sized:
         return set()

@@ -7,11 +7,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.schema import ProblemSerializer
+from core.schema import problems
 from examples.places import cities
 from metering.drf import MeteredMixin, MeteredRoute
 
-_PROBLEMS = {code: ProblemSerializer for code in (400, 401, 402, 403, 429, 503)}
+_PROBLEMS = problems(400, 401, 402, 403, 429, 503)
 
 
 @cache
@@ -28,7 +28,12 @@ class SearchView(MeteredMixin):
         q = serializers.CharField(max_length=100)
         limit = serializers.IntegerField(min_value=1, max_value=50, default=10)
 
-    @extend_schema(operation_id="places_search", parameters=[Query], responses={200: dict, **_PROBLEMS})
+    @extend_schema(
+        operation_id="places_search",
+        summary="Cities by name",
+        parameters=[Query],
+        responses={200: dict, **_PROBLEMS},
+    )
     def get(self, request: Request) -> Response:
         query = self.Query(data=request.query_params)
         query.is_valid(raise_exception=True)
@@ -45,7 +50,12 @@ class ReverseView(MeteredMixin):
         lat = serializers.FloatField(min_value=-90, max_value=90)
         lon = serializers.FloatField(min_value=-180, max_value=180)
 
-    @extend_schema(operation_id="places_reverse", parameters=[Query], responses={200: dict, **_PROBLEMS})
+    @extend_schema(
+        operation_id="places_reverse",
+        summary="The cities nearest to a point",
+        parameters=[Query],
+        responses={200: dict, **_PROBLEMS},
+    )
     def get(self, request: Request) -> Response:
         query = self.Query(data=request.query_params)
         query.is_valid(raise_exception=True)

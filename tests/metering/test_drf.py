@@ -420,7 +420,7 @@ def test_a_known_key_costs_two_round_trips_and_no_query(
 
     def count(connection: AbstractConnection, *args: Any, **kwargs: Any) -> None:
         sent.append(connection)
-        send(connection, *args, **kwargs)
+        send(connection, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
     scripts = commands("evalsha")
