@@ -1,0 +1,1 @@
+"""The endpoint that two guards protect, for benchmarks/bench.py."""
