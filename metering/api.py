@@ -133,7 +133,7 @@ class TrackView(APIView):
     @extend_schema_serializer(component_name="ReportedBatch")
     class Batch(serializers.Serializer[Any]):
         def get_fields(self) -> dict[str, Any]:
-            return {"events": TrackView.Input(many=True, max_length=settings.MAX_TRACK_EVENTS)}
+            return {"events": TrackView.Input(many=True, max_length=settings.MAX_TRACK_EVENTS)}  # type: ignore[call-arg]
 
     @extend_schema_serializer(component_name="Verdicts")
     class Output(serializers.Serializer[Any]):
