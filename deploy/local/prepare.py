@@ -34,6 +34,8 @@ def main() -> None:
     _step("static files", _collect_static)
     if arguments.seed:
         _step("demo customers", _seed)
+    else:
+        call_command("install_catalogue", "--if-empty", stdout=_Progress())
 
 
 def _seed() -> None:
