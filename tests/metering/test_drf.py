@@ -1,3 +1,4 @@
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -7,10 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError, connection
+from django.test import Client
 from django.urls import path
 from redis import Redis
 from redis.connection import AbstractConnection
+from rest_framework import serializers
+from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -26,6 +31,7 @@ from metering.models import RefusalCount, UsageEvent
 from metering.reconcile import reconcile
 from metering.refusals import drain_refusals
 from metering.standing import MeterStanding, meter_standings
+from plans.models import Meter
 from plans.services import suspend_organization
 from plans.versions import raise_version
 from tests.factories import create_key, create_organization, create_product, expire_key
@@ -245,7 +251,19 @@ class Unsold(drf.MeteredMixin):
     metered = drf.MeteredRoute("places", "/v1/never")
 
 
+class Listing(drf.MeteredMixin, ListAPIView[Meter]):
+    class Shown(serializers.ModelSerializer[Meter]):
+        class Meta:
+            model = Meter
+            fields = ["slug"]
+
+    metered = drf.MeteredRoute("places", "/v1/search")
+    queryset = Meter.objects.all()
+    serializer_class = Shown
+
+
 urlpatterns = [
+    path("api/listing", Listing.as_view()),
     path("api/answering", Answering.as_view()),
     path("api/unsettled", Unsettled.as_view()),
     path("api/unsold", Unsold.as_view()),
@@ -429,3 +447,32 @@ def test_a_known_key_costs_two_round_trips_and_no_query(
         assert customer.get().status_code == 200
     assert len(sent) - before == 2
     assert commands("evalsha") - scripts == 2
+
+
+def test_the_example_of_the_documentation_is_the_code() -> None:
+    text = (settings.BASE_DIR / "docs" / "drf.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert example in (settings.BASE_DIR / "examples" / "django_places" / "views.py").read_text()
+    assert f"within **{drf.ROUTE_SECONDS:.0f} seconds**" in text
+    assert f"again for {drf.SETTLE_SECONDS:.0f} seconds" in text
+
+
+def test_a_change_of_a_route_arrives_when_it_was_read_long_enough_ago(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert customer.get().status_code == 200
+    customer.route.units = Decimal(7)
+    customer.route.save()
+    assert customer.get().status_code == 200
+    assert customer.billed() == 2
+    monkeypatch.setattr(drf, "ROUTE_SECONDS", 0.0)
+    assert customer.get().status_code == 200
+    assert customer.billed() == 9
+
+
+def test_a_mixin_before_a_generic_view_guards_it(views_here: Customer) -> None:
+    assert Client().get("/api/listing").status_code == 401
+    answer = views_here.get("/api/listing")
+    assert answer.status_code == 200
+    assert answer["X-RateLimit-Remaining"] == "99"
+    assert views_here.billed() == 1
