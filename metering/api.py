@@ -12,7 +12,7 @@ from drf_spectacular.utils import (
 )
 from redis.exceptions import RedisError
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -174,7 +174,15 @@ class TooManyEvents(ValidationError):
     status_code = 413
 
 
+class BodyTooLarge(APIException):
+    status_code = 413
+
+
 def _body(request: Request) -> Any:
+    """The parsed body. Raises ParseError or BodyTooLarge: DRF reads a stream that Django's own limit does not see."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        raise BodyTooLarge("Send fewer events at once.", code="body_too_large")
     try:
         return request.data
     except RecursionError:

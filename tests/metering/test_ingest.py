@@ -288,6 +288,12 @@ def test_a_body_that_is_no_batch_is_one_problem(reporter: Reporter, body: bytes)
     problem(reporter.post(body), 400, "parse_error")
 
 
+def test_a_body_that_is_too_large_is_not_read(reporter: Reporter, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000
+    assert reporter.statuses(reporter.event()) == ["accepted"]
+    problem(reporter.post(b"{" + b" " * 1_000 + b"}"), 413, "body_too_large")
+
+
 def test_another_media_type_is_not_understood(reporter: Reporter) -> None:
     answer = Client().post(TRACK, {"a": "b"}, headers={"Authorization": f"Bearer {OWNER}"})
     problem(answer, 415, "unsupported_media_type")
