@@ -65,6 +65,16 @@ def serving(argv: Sequence[str], ready: str, **environment: str) -> Iterator[int
         process.wait(15)
 
 
+@contextmanager
+def serving_web(**environment: str) -> Iterator[tuple[str, int]]:
+    """The guarded endpoint: its address and process."""
+    url = f"http://127.0.0.1:{free_port()}"
+    argv = ["gunicorn", "benchmarks.peer.wsgi:application", "--bind", url.removeprefix("http://")]
+    argv += ["--worker-class", "gthread", "--threads", "8", "--log-level", "warning", "--no-control-socket"]
+    with serving(argv, f"{url}/peer", **environment) as pid:
+        yield url, pid
+
+
 def _family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(one for child in children for one in _family(int(child)))]
@@ -108,7 +118,7 @@ def sell(upstream_url: str) -> tuple[str, str]:
 
 def start_all(stack: ExitStack) -> list[Target]:
     """Start everything; in the order of the report."""
-    upstream_url, gateway_url, web_url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    upstream_url, gateway_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     upstream = stack.enter_context(
         serving(["uvicorn", "benchmarks.peer.upstream:app", *_port(upstream_url), "--lifespan", "off", *UVICORN],
                 upstream_url)
@@ -118,17 +128,15 @@ def start_all(stack: ExitStack) -> list[Target]:
         serving(["uvicorn", "gateway.app:app", *_port(gateway_url), *UVICORN], f"{gateway_url}/readyz",
                 DJANGO_SETTINGS_MODULE="config.settings")
     )  # fmt: skip
-    web = stack.enter_context(
-        serving(["gunicorn", "benchmarks.peer.wsgi:application", "--bind", web_url.removeprefix("http://"),
-                 "--worker-class", "gthread", "--threads", "8", "--log-level", "warning", "--no-control-socket"],
-                f"{web_url}/peer")
-    )  # fmt: skip
-    bearer = {"Authorization": f"Bearer {key}"}
+    web_url, web = stack.enter_context(serving_web())
+    bare_url, bare = stack.enter_context(serving_web(BENCH_HEALTH_CHECKS="0"))
+    bearer, api_key = {"Authorization": f"Bearer {key}"}, {"Authorization": f"Api-Key {peer_key}"}
     return [
         Target("upstream", f"{upstream_url}/answer", {}, upstream),
         Target("gateway", f"{gateway_url}/bench/answer", bearer, gateway),
         Target("drf", f"{web_url}/ours", bearer, web),
-        Target("api_key_package", f"{web_url}/peer", {"Authorization": f"Api-Key {peer_key}"}, web),
+        Target("api_key_package", f"{web_url}/peer", api_key, web),
+        Target("api_key_package_no_health_checks", f"{bare_url}/peer", api_key, bare),
     ]
 
 
@@ -151,9 +159,10 @@ def main() -> None:
                 target.rounds.append(load(target.url, target.headers, seconds))
         for target in targets:
             target.report()
-    upstream, gateway, drf, package = (target.middle("calls") for target in targets)
+    upstream, gateway, drf, package, bare = (target.middle("calls") for target in targets)
     print(f"gateway_vs_upstream {gateway / upstream:.3f} ratio")
-    print(f"drf_vs_api_key_package {drf / package:.2f} ratio", flush=True)
+    print(f"drf_vs_api_key_package {drf / package:.2f} ratio")
+    print(f"drf_vs_api_key_package_no_health_checks {drf / bare:.2f} ratio", flush=True)
     subprocess.run([sys.executable, "benchmarks/scripts.py"], cwd=ROOT, check=True)
 
 
