@@ -5,19 +5,20 @@ from django.conf import settings
 
 from gateway.headers import encoded
 from gateway.proxy import Send
-from metering.answers import Headers, Refusal
+from metering.answers import NOT_ON_SALE, Headers, Refusal
 
 CLIENT_GONE_STATUS = 499  # what proxies log for it; nobody receives it
 
-NOT_FOUND = Refusal(
-    "not_found", 404, "There is no such product or route", "Compare the path with the quick start."
-)
+NOT_FOUND = NOT_ON_SALE
 BAD_REQUEST = Refusal(
     "bad_request", 400, "The request is malformed", "Its head is ambiguous or contradicts itself."
 )
 BAD_PATH = Refusal("bad_path", 400, "The path is not accepted", "It contains dot segments.")
 HEADERS_TOO_LARGE = Refusal(
     "headers_too_large", 431, "The headers are too large", "At most 100 lines and 32 kB in all."
+)
+REQUEST_TIMEOUT = Refusal(
+    "request_timeout", 408, "The request took too long", "Send it without long pauses. Nothing was charged."
 )
 BODY_TOO_LARGE = Refusal("body_too_large", 413, "The body is too large", "It is over the route's limit.")
 UPGRADE_REFUSED = Refusal(
@@ -52,6 +53,18 @@ async def send_refusal(
     send: Send, refusal: Refusal, *, request_id: str, path: str, method: str, extra: Headers | None = None
 ) -> None:
     """Answer with a problem document (its head only for HEAD)."""
+    headers, body = problem_answer(refusal, request_id=request_id, path=path)
+    start = {
+        "type": "http.response.start",
+        "status": refusal.status,
+        "headers": encoded([*headers, *(extra or [])]),
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+def problem_answer(refusal: Refusal, *, request_id: str, path: str) -> tuple[Headers, bytes]:
+    """A refusal's headers and body."""
     body = orjson.dumps(refusal.body(request_id=request_id, instance=path, docs_url=settings.PORTAL_URL))
     headers = [
         ("Content-Type", "application/problem+json"),
@@ -59,7 +72,5 @@ async def send_refusal(
         ("Cache-Control", "no-store"),
         ("X-Request-Id", request_id),
         *refusal.headers,
-        *(extra or []),
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded(headers)})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+    return headers, body

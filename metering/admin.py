@@ -1,6 +1,5 @@
 """Staff lists of the ledger. Rows are read-only; a dead letter can be replayed."""
 
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest

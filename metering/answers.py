@@ -68,6 +68,9 @@ METERING_UNAVAILABLE = Refusal(
     "metering_unavailable", 503, "Metering is unavailable", "The call was not let through and nothing was charged.",
     _RETRY_SOON,
 )  # fmt: skip
+NOT_ON_SALE = Refusal(
+    "not_found", 404, "There is no such product or route", "Compare the path with the quick start."
+)
 OUT_OF_SCOPE = Refusal(
     "out_of_scope", 403, "This key may not call this route", "Its scopes do not include it.", counted=True
 )

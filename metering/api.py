@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from drf_spectacular.utils import (
     OpenApiExample,
     PolymorphicProxySerializer,
@@ -21,8 +22,8 @@ from core.clock import from_micros, now, to_micros
 from core.schema import problems
 from keys.authentication import OwnerKeyAuthentication
 from keys.records import KeyRecord
-from metering.answers import METERING_UNAVAILABLE
-from metering.drf import CallRefused, FareboxKeyAuthentication
+from metering.answers import KEY_UNKNOWN_NOW, METERING_UNAVAILABLE, MISSING_KEY
+from metering.drf import Caller, CallRefused, FareboxKeyAuthentication, current_record
 from metering.ingest import EventVerdict, Reported, track_usage
 from metering.models import QUANTITY
 from metering.standing import meter_standings, window_standings
@@ -54,13 +55,15 @@ class AccountView(APIView):
         responses={200: Output, **problems(401, 503)},
     )
     def get(self, request: Request) -> Response:
-        record, at = request.auth, now()
-        if not isinstance(record, KeyRecord):
-            raise CallRefused(METERING_UNAVAILABLE)
+        caller, at = request.user, now()
+        if not isinstance(caller, Caller):
+            raise CallRefused(MISSING_KEY)
         try:
-            return Response(_account(record, to_micros(at)))
+            return Response(_account(current_record(caller), to_micros(at)))
         except RedisError as error:
             raise CallRefused(METERING_UNAVAILABLE) from error
+        except (OperationalError, InterfaceError) as error:
+            raise CallRefused(KEY_UNKNOWN_NOW) from error
 
 
 def _account(record: KeyRecord, at_us: int) -> dict[str, Any]:

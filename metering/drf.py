@@ -24,6 +24,8 @@ from rest_framework.views import APIView
 
 from core.clock import now
 from core.ids import new_nonce
+from core.redis import usage_redis
+from core.redis_layout import organization_key
 from core.request_id import current_request_id
 from keys.authentication import presented_key
 from keys.hashing import digest, is_well_formed
@@ -37,6 +39,7 @@ from metering.answers import (
     KEY_UNKNOWN_NOW,
     METERING_UNAVAILABLE,
     MISSING_KEY,
+    NOT_ON_SALE,
     OUT_OF_SCOPE,
     Headers,
     Refusal,
@@ -251,8 +254,18 @@ class _RouteCache:
 _routes = _RouteCache()
 
 
+def current_record(caller: Caller) -> KeyRecord:
+    """The caller's record, read again when Redis knows of a change since: for what is not admitted, and so not told
+    that its record is old. Raises CallRefused, or RedisError."""
+    record = caller.record
+    known = usage_redis().hget(organization_key(record.shard, record.organization_id), "v")
+    if known is not None and int(known) > record.version:
+        return _record(lambda: records.reload(caller.key_hash, at=now()))
+    return record
+
+
 def route_terms(named: MeteredRoute) -> RouteTerms:
-    """The terms of a view's route. Raises Route.DoesNotExist when the catalogue has none: a fault of the installation."""
+    """The terms of a view's route. Raises CallRefused (404) when the catalogue does not sell it (any more)."""
     return _routes.find(named)
 
 
@@ -263,9 +276,13 @@ def forget_cached() -> None:
 
 
 def _read_terms(named: MeteredRoute) -> RouteTerms:
-    route = Route.objects.select_related("meter", "product").get(
-        product__slug=named.product, path=named.path, is_active=True, archived_at=None
+    on_sale = Route.objects.filter(
+        is_active=True, archived_at=None, product__is_active=True, product__archived_at=None
     )
+    named_so = on_sale.filter(product__slug=named.product, path=named.path).select_related("meter", "product")
+    route = named_so.first()
+    if route is None:
+        raise CallRefused(NOT_ON_SALE)
     units = smallest_units(route.units, route.meter.decimals)
     target = Target(route.product_id, route.pk, route.meter_id, units, route.units)
     return RouteTerms(

@@ -332,8 +332,8 @@ def test_a_view_without_the_mixin_never_runs(views_here: Customer) -> None:
     assert views_here.events() == []
 
 
-def test_a_view_of_no_route_is_a_fault_of_the_installation(views_here: Customer) -> None:
-    assert views_here.get("/api/unsold").status_code == 500
+def test_a_view_of_no_route_is_not_found(views_here: Customer) -> None:
+    assert views_here.get("/api/unsold").status_code == 404
     assert views_here.events() == []
 
 
