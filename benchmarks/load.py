@@ -66,12 +66,15 @@ async def _by_clients(url: str, headers: dict[str, str], seconds: float) -> Load
 
 async def _client(host: str, port: int, request: bytes, until: float, times: list[float]) -> None:
     reader, writer = await asyncio.open_connection(host, port)
-    while (began := time.perf_counter()) < until:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        if not head.startswith(b"HTTP/1.1 2") or length is None:
-            raise CallsFailed(head.decode("latin-1"))
-        await reader.readexactly(int(length[1]))
-        times.append(time.perf_counter() - began)
-    writer.close()
+    try:
+        while (began := time.perf_counter()) < until:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            if not head.startswith(b"HTTP/1.1 2") or length is None:
+                raise CallsFailed(head.decode("latin-1"))
+            await reader.readexactly(int(length[1]))
+            times.append(time.perf_counter() - began)
+    finally:
+        writer.close()
+        await writer.wait_closed()
