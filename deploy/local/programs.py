@@ -59,7 +59,14 @@ def web(ports: Ports, env: Mapping[str, str], *, reload: bool) -> Program:
 
 def gateway(ports: Ports, env: Mapping[str, str], *, reload: bool) -> Program:
     argv = [sys.executable, "-m", "uvicorn", "gateway.app:app", "--host", HOST, "--port", str(ports.gateway)]
-    argv += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"]
+    argv += [
+        "--loop",
+        "uvloop",
+        "--http",
+        "gateway.protocol:GuardedProtocol",
+        "--no-access-log",
+        "--no-server-header",
+    ]
     argv += ["--timeout-graceful-shutdown", "5"]
     workers = os.environ.get("GATEWAY_WORKERS", "1")
     if reload:

@@ -35,7 +35,8 @@ class Process:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         argv = [sys.executable, "-m", "uvicorn", "gateway.app:app", "--port", str(port), "--loop", "uvloop"]
-        argv += ["--http", "httptools", "--no-access-log", "--no-server-header", "--log-level", "warning"]
+        argv += ["--http", "gateway.protocol:GuardedProtocol", "--no-access-log", "--no-server-header"]
+        argv += ["--log-level", "warning"]
         self._process = subprocess.Popen(
             [*argv, "--timeout-graceful-shutdown", "5"], cwd=ROOT, env=os.environ | _ENVIRONMENT | environment
         )
