@@ -182,7 +182,7 @@ class Exchange:
         url = call.route.upstream.base_url + call.path + (f"?{query}" if query else "")
         sent = upstream_headers(
             headers, call.record, request_id=call.request_id, forwarded=_forwarded(call.scope),
-            credential=call.route.upstream.credential, trust_forwarded=False,
+            credential=call.route.upstream.credential,
         )  # fmt: skip
         return await ask_upstream(
             self.session, method=call.method, url=url, headers=sent, body=self.body, has_body=has_body,
@@ -212,7 +212,14 @@ class Exchange:
             is_event_stream=answer.is_event_stream,
         )
         self.body.on_leaving(answer.close)
-        reason, is_whole = await self._stream(answer, held, reason)
+        try:
+            reason, is_whole = await self._stream(answer, held, reason)
+        except (
+            BaseException
+        ):  # a shutdown, or a fault of ours, in the middle of an answer: not billed, but told
+            self.bytes_out = held.size
+            await self._settle(answer.status, "gateway_error")
+            raise
         self.bytes_out = held.size
         if await self._settle(answer.status, reason) and is_whole:
             await held.finish()

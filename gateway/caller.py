@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
@@ -23,6 +24,8 @@ UNKNOWN_SECONDS = 30.0
 MISSES_A_MINUTE = 120  # look-ups of unknown keys per address
 
 Loader = Callable[[bytes], Awaitable[KeyRecord | None]]
+RoomKey = TypeVar("RoomKey")
+RoomValue = TypeVar("RoomValue")
 
 
 class Refused(Exception):
@@ -39,13 +42,17 @@ async def load_from_database(key_hash: bytes) -> KeyRecord | None:
 
 
 class Callers:
-    """The worker's cache of records, and the one place that decides 401."""
+    """The worker's cache of records, and the one place that decides 401.
+
+    Hashes without a record have a bounded room of their own: guessed keys never push a customer's record out.
+    """
 
     def __init__(self, load: Loader = load_from_database) -> None:
         self._load = load
-        self._records: OrderedDict[bytes, tuple[float, KeyRecord | None]] = OrderedDict()
+        self._records: OrderedDict[bytes, tuple[float, KeyRecord]] = OrderedDict()
+        self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._loading: dict[bytes, asyncio.Task[KeyRecord | None]] = {}
-        self._misses: dict[str, tuple[int, int]] = {}
+        self._misses: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     async def identify(self, headers: RawHeaders, address: str) -> tuple[bytes, KeyRecord]:
         """The key's hash and record. Raises Refused."""
@@ -55,11 +62,8 @@ class Callers:
         if not is_well_formed(key):
             raise Refused(INVALID_KEY)
         key_hash = digest(key)
-        record = self._cached(key_hash)
-        if record is _UNSEEN:
-            self._count_miss(address)
-            record = await self.reload(key_hash)
-        if not isinstance(record, KeyRecord) or record.revoked:
+        record = await self._find(key_hash, address)
+        if record is None or record.revoked:
             raise Refused(INVALID_KEY)
         return key_hash, record
 
@@ -86,35 +90,55 @@ class Callers:
         except (OperationalError, InterfaceError) as error:
             raise Refused(KEY_UNKNOWN_NOW) from error
 
-    async def _read(self, key_hash: bytes) -> KeyRecord | None:
-        record = await self._load(key_hash)
-        self._records[key_hash] = (time.monotonic(), record)
-        self._records.move_to_end(key_hash)
-        while len(self._records) > CACHED_KEYS:
-            self._records.popitem(last=False)
+    async def _find(self, key_hash: bytes, address: str) -> KeyRecord | None:
+        """From the cache, else from the database. With PostgreSQL away an outlived record goes on: whether it is
+        outdated is what the script knows, by the version."""
+        read_at, record = self._records.get(key_hash, (0.0, None))
+        if record is not None:
+            if time.monotonic() - read_at < settings.RECORD_SECONDS:
+                return record
+            try:
+                return await self.reload(key_hash)
+            except Refused:
+                return record
+        if time.monotonic() - self._unknown.get(key_hash, -UNKNOWN_SECONDS) < UNKNOWN_SECONDS:
+            return None
+        self._check_misses(address)
+        record = await self.reload(key_hash)
+        if record is None:
+            self._count_miss(address)
         return record
 
-    def _cached(self, key_hash: bytes) -> "KeyRecord | None | object":
-        found = self._records.get(key_hash)
-        if found is None:
-            return _UNSEEN
-        read_at, record = found
-        life = settings.RECORD_SECONDS if record is not None else UNKNOWN_SECONDS
-        return record if time.monotonic() - read_at < life else _UNSEEN
+    async def _read(self, key_hash: bytes) -> KeyRecord | None:
+        record = await self._load(key_hash)
+        if record is None:
+            self._records.pop(key_hash, None)
+            _remember(self._unknown, key_hash, time.monotonic())
+        else:
+            _remember(self._records, key_hash, (time.monotonic(), record))
+        return record
 
-    def _count_miss(self, address: str) -> None:
+    def _check_misses(self, address: str) -> None:
         """Guessing keys costs us a query each, so an address has so many a minute. Raises Refused."""
-        minute = int(time.monotonic() // 60)
-        seen, count = self._misses.get(address, (minute, 0))
-        count = count + 1 if seen == minute else 1
-        if len(self._misses) > CACHED_KEYS:
-            self._misses.clear()
-        self._misses[address] = (minute, count)
-        if count > MISSES_A_MINUTE:
+        minute, count = self._misses.get(address, (0, 0))
+        if minute == _minute() and count >= MISSES_A_MINUTE:
             raise Refused(TOO_MANY_UNKNOWN)
 
+    def _count_miss(self, address: str) -> None:
+        minute, count = self._misses.get(address, (0, 0))
+        _remember(self._misses, address, (_minute(), count + 1 if minute == _minute() else 1))
 
-_UNSEEN = object()
+
+def _remember(room: OrderedDict[RoomKey, RoomValue], name: RoomKey, value: RoomValue) -> None:
+    """Put into a bounded room; what was put there longest ago leaves."""
+    room[name] = value
+    room.move_to_end(name)
+    while len(room) > CACHED_KEYS:
+        room.popitem(last=False)
+
+
+def _minute() -> int:
+    return int(time.monotonic() // 60) + 1
 
 
 def presented_key(headers: RawHeaders) -> str | None:

@@ -57,7 +57,7 @@ def find_header(headers: RawHeaders, name: bytes) -> bytes | None:
 
 def upstream_headers(
     headers: RawHeaders, record: KeyRecord, *, request_id: str, forwarded: Iterable[tuple[str, str]],
-    credential: tuple[str, str] | None, trust_forwarded: bool,
+    credential: tuple[str, str] | None,
 ) -> list[tuple[str, str]]:  # fmt: skip
     """What the upstream gets: the client's end-to-end headers, who called, and the owner's credential."""
     dropped = _NEVER_UPSTREAM | _named_by_connection(headers)
@@ -68,7 +68,7 @@ def upstream_headers(
         for name, value in headers
         if (plain := name.replace(b"_", b"-")) not in dropped  # CGI and WSGI read both as one
         and not plain.startswith(b"x-farebox-")
-        and (trust_forwarded or plain not in _FORWARDED)
+        and plain not in _FORWARDED
     ]
     sent += forwarded
     sent += [

@@ -97,5 +97,5 @@ class Recorder:
                 continue
             try:
                 await self.engine.renew(list(self._open.values()))
-            except MeteringUnavailable:
-                log.warning("reservations_not_renewed", count=len(self._open))
+            except Exception as error:  # renewal must go on whatever one round met
+                log.warning("reservations_not_renewed", count=len(self._open), error=type(error).__name__)

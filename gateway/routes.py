@@ -5,11 +5,16 @@ Paths stay percent-encoded as they came; only the comparison with literal segmen
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+import structlog
+from cryptography.fernet import InvalidToken
 
 from metering.admission import Target
 from plans.door import smallest_units
 from plans.models import Product, Route
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +89,39 @@ def has_dot_segments(raw_path: str) -> bool:
 
 
 def load_route_table() -> RouteTable:
-    """Read products and routes that are on sale: two queries."""
-    products = {p.pk: p for p in Product.objects.filter(is_active=True, archived_at=None)}
+    """Read products and routes that are on sale: two queries, and one for each credential. A row that cannot be used is left out and logged."""
+    products = {p.pk: p for p in Product.objects.defer("credential").filter(is_active=True, archived_at=None)}
     upstreams = {pk: _upstream(product) for pk, product in products.items()}
     routes = Route.objects.filter(is_active=True, archived_at=None, product_id__in=products).select_related(
         "meter"
     )
-    return RouteTable(
-        _entry(route, products[route.product_id], upstreams[route.product_id]) for route in routes
+    entries = (
+        _usable_entry(route, products[route.product_id], upstreams[route.product_id]) for route in routes
     )
+    return RouteTable(entry for entry in entries if entry is not None)
 
 
-def _upstream(product: Product) -> Upstream:
-    credential = (product.credential_header, product.credential) if product.credential_header else None
+def _usable_entry(route: Route, product: Product, upstream: Upstream | None) -> RouteEntry | None:
+    if upstream is None:
+        return None
+    try:
+        return _entry(route, product, upstream)
+    except ValueError as error:
+        log.error("route_left_out", route=route.public_id, error=str(error))
+        return None
+
+
+def _upstream(product: Product) -> Upstream | None:
+    """None when its credential cannot be decrypted: without it the upstream would only refuse."""
+    try:
+        credential = (product.credential_header, product.credential) if product.credential_header else None
+    except InvalidToken:
+        log.error(
+            "credential_not_readable",
+            product=product.slug,
+            hint="ENCRYPTION_KEYS lacks the key it was written with",
+        )
+        return None
     return Upstream(product.upstream_url.rstrip("/"), credential, product.connect_timeout_ms / 1000)
 
 
@@ -128,8 +153,3 @@ def _entry(route: Route, product: Product, upstream: Upstream) -> RouteEntry:
         body_limit=route.body_limit_bytes,
         upstream=upstream,
     )
-
-
-def upstream_host(base_url: str) -> str:
-    """The host of an upstream's address, for logs."""
-    return urlsplit(base_url).hostname or ""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 import structlog
-from django.db import DatabaseError, close_old_connections
+from django.db import close_old_connections
 
 from gateway.routes import RouteTable, load_route_table
 
@@ -58,5 +58,5 @@ class Catalogue:
         try:
             self.table = await in_thread(load_route_table)
             self.is_loaded = True
-        except DatabaseError as error:
-            log.warning("catalogue_not_refreshed", error=type(error).__name__)
+        except Exception as error:  # whatever it is, the last table goes on and the next second tries again
+            log.warning("catalogue_not_refreshed", error=type(error).__name__, detail=str(error)[:200])

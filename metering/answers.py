@@ -99,14 +99,13 @@ _LIMITED = {
 def closed_door(code: str) -> Refusal:
     """402: the organization's door is closed, with the door table's code."""
     title, detail = _CLOSED.get(code, _CLOSED["payment_required"])
-    return Refusal(code, 402, title, detail, [*_NO_RETRY], counted=True)
+    return Refusal(code, 402, title, detail, [*_NO_RETRY])
 
 
 def limited(answer: Refused) -> Refusal:
     """What the admission script refused: 429 for limits and quotas, 402 for a door that closed meanwhile."""
     if answer.code not in _LIMITED:
-        title, detail = _CLOSED.get(answer.code, _CLOSED["payment_required"])
-        return Refusal(answer.code, 402, title, detail, [*_NO_RETRY])
+        return closed_door(answer.code)
     title, detail = _LIMITED[answer.code]
     headers = rate_headers(answer.windows, answer.quota, answer.occurred_at_us)
     if answer.retry_after_s:

@@ -49,7 +49,6 @@ def test_key_is_read_from_the_two_places_where_clients_put_it(headers: RawHeader
 def _sent(*headers: tuple[bytes, bytes], credential: tuple[str, str] | None = None) -> list[tuple[str, str]]:
     return upstream_headers(
         headers, record(), request_id="req_1", forwarded=[("X-Forwarded-For", "10.0.0.1")], credential=credential,
-        trust_forwarded=False,
     )  # fmt: skip
 
 
