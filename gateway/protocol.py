@@ -2,7 +2,7 @@
 
 uvicorn reads heads of any size for any time, answers malformed ones in plain text, and lets trailers of a body pass for
 headers. Here a head has 10 s and 64 kB (the gateway itself refuses from 32 kB, with the exact count), a client that stops
-reading has 60 s, and every answer is a problem document.
+sending its body or reading its answer has 60 s, and every answer is a problem document.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ log = structlog.get_logger("gateway")
 
 MAX_UNREAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
+BODY_SECONDS = 60.0
 WRITE_SECONDS = 60.0
 
 
@@ -31,12 +32,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._unread = 0  # bytes since the parser last handed out a head or a piece of body
         self._in_head = True
+        self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._time_the_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -52,13 +54,16 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._unread > MAX_UNREAD_BYTES:
             self._refuse(HEADERS_TOO_LARGE)
-        elif not (self._in_head and self._unread):
+        elif self._in_head and not self._unread:  # between requests uvicorn keeps the time
             self._stop_timer()
-        elif self._timer is None:
-            self._time_the_head()
+        else:
+            self._heard_at = self.loop.time()
+            if self._timer is None:
+                self._start_timer()
 
     def on_headers_complete(self) -> None:
         self._in_head, self._unread = False, 0
+        self._stop_timer()
         super().on_headers_complete()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -98,22 +103,32 @@ class GuardedProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _time_the_head(self) -> None:
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._head_took_too_long)
+    def _start_timer(self) -> None:
+        act = self._judge_head if self._in_head else self._judge_body
+        self._timer = self.loop.call_later(HEAD_SECONDS if self._in_head else BODY_SECONDS, act)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _head_took_too_long(self) -> None:
-        self._timer = None
+    def _judge_head(self) -> None:
+        """A head has so many seconds in all."""
         if self._is_answering:  # some clients send an empty line after a body
-            self._time_the_head()
+            self._start_timer()
         elif self._unread:
             self._refuse(REQUEST_TIMEOUT)
         else:  # it never asked anything
             self.transport.close()
+
+    def _judge_body(self) -> None:
+        """A body has so many seconds between its pieces; those in which we did not read do not count."""
+        if self.flow.read_paused:
+            self._heard_at = self.loop.time()
+        if self.loop.time() - self._heard_at < BODY_SECONDS:
+            self._start_timer()
+        else:
+            self._refuse(REQUEST_TIMEOUT)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what cannot become a call and close; an answer that has begun, or an earlier one, just ends here."""

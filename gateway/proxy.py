@@ -51,6 +51,8 @@ class Body:
     size: int = 0
     is_gone: bool = False
     is_too_large: bool = False
+    is_waiting: bool = False  # for the client, not for the upstream
+    is_stalled: bool = False
     _ended: bool = False
     _on_leaving: list[Callable[[], object]] = field(default_factory=list)
     _watch: "asyncio.Task[None] | None" = None
@@ -58,7 +60,9 @@ class Body:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, piece by piece. Raises ClientGone or BodyTooLarge."""
         while not self._ended:
+            self.is_waiting = True
             message = await self.receive()
+            self.is_waiting = False
             if message["type"] == "http.disconnect":
                 self.is_gone = self._ended = True
                 raise ClientGone
@@ -77,6 +81,11 @@ class Body:
         if self._watch is None:
             self._ended = True
             self._watch = asyncio.create_task(self._wait_for_leaving())
+
+    @property
+    def is_sent(self) -> bool:
+        """The upstream has taken all of it, or there is none."""
+        return self._watch is not None
 
     def on_leaving(self, act: Callable[[], object]) -> None:
         self._on_leaving.append(act)
@@ -153,11 +162,14 @@ async def ask_upstream(
         )
     )
     body.on_leaving(asking.cancel)
+    upload = asyncio.create_task(_cancel_when_stalled(asking, body, timeout_s)) if has_body else None
     try:
         return Answer(await asking, method)
     except asyncio.CancelledError:
         if body.is_gone:
             raise ClientGone from None
+        if body.is_stalled:
+            raise UpstreamTimeout from None
         raise
     except (BodyTooLarge, ClientGone):
         raise
@@ -165,6 +177,20 @@ async def ask_upstream(
         raise _timeout_or_unreachable(error) from error
     except (aiohttp.ClientError, OSError) as error:
         raise _cause(body) from error
+    finally:
+        if upload is not None:
+            upload.cancel()
+
+
+async def _cancel_when_stalled(asking: "asyncio.Future[Any]", body: Body, timeout_s: float) -> None:
+    """aiohttp's time-outs begin when the request is sent: an upstream that takes none of it would be waited for forever."""
+    size = -1
+    while size != body.size or body.is_waiting:
+        size = body.size
+        await asyncio.sleep(timeout_s)
+    if not body.is_sent:
+        body.is_stalled = True
+        asking.cancel()
 
 
 def _timeout_or_unreachable(error: Exception) -> Exception:

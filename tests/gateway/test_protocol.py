@@ -175,6 +175,20 @@ def test_body_may_take_longer_than_a_head(server: Server, monkeypatch: pytest.Mo
         assert read_all(link).endswith(b"ok")
 
 
+def test_body_that_pauses_too_long_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "BODY_SECONDS", 0.3)
+    left = server.left
+    with server.connect() as link:
+        link.sendall(HEAD + b"Content-Length: 9\r\n\r\n")
+        for _ in range(5):
+            link.sendall(b"x")
+            time.sleep(0.15)
+
+        problem(read_all(link), 408, "request_timeout")
+
+    wait_for(lambda: server.left == left + 1)
+
+
 def test_client_that_does_not_read_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.3)
     with server.connect() as link:
