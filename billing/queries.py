@@ -1,11 +1,14 @@
 """What a period costs so far, and what the installation earns: rating applied to the ledger's totals."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 
 from accounts.models import Organization
 from metering.queries import period_quantities
 from plans.models import Interval, Period, PlanVersion, Subscription, SubscriptionStatus
+from plans.periods import month_number
 from plans.pricing import Rated, rate_period
 from plans.queries import terms_of
 
@@ -14,9 +17,26 @@ PAYING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
 
 
 def period_cost(organization: Organization, *, period: Period) -> Rated:
-    """The cost of a period so far, with its lines: live usage only; in a trial no fee and nothing above the included."""
-    quantities = period_quantities(organization, period=period, mode="live")
-    return rate_period(terms_of(period.version), quantities, charge_fee=not period.is_trial)
+    """The cost of a period so far, with its lines: live usage only."""
+    return rate_so_far(period, period_quantities(organization, period=period, mode="live"))
+
+
+def rate_so_far(period: Period, quantities: Mapping[str, Decimal]) -> Rated:
+    """The cost of these quantities in this period. In a trial there is no fee, and what was reported above the included
+    quantity is written off (ENGINE.md, section 4); a yearly fee stands in the first month of its year."""
+    terms = terms_of(period.version)
+    if period.is_trial:
+        unsold = tuple(replace(price, overage_price=None) for price in terms.usage)
+        return rate_period(replace(terms, usage=unsold), quantities, charge_fee=False)
+    return rate_period(terms, quantities, charge_fee=fee_is_due(period))
+
+
+def fee_is_due(period: Period) -> bool:
+    """Whether the plan's fee is charged in this period: each month, or once in twelve on yearly plans; never in a trial."""
+    if period.is_trial:
+        return False
+    months = month_number(period.anchor, period.starts_at)
+    return period.version.interval == Interval.MONTH or months % MONTHS_A_YEAR == 0
 
 
 def monthly_fee_minor(version: PlanVersion) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import exception_handler as standardized_handler
 from drf_standardized_errors.types import ErrorResponse, ExceptionHandlerContext
@@ -24,12 +25,18 @@ _TITLES = {
 }
 
 
+class Unavailable(PortalError):
+    code, status, title = "unavailable", 503, "The service cannot answer now; try again in some seconds"
+
+
 class ProblemFormatter(ExceptionFormatter):
     """One shape for every error of the API."""
 
     def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
         first = error_response.errors[0]
         code = "validation_error" if error_response.type == "validation_error" else first.code
+        if code == exceptions.APIException.default_code:  # a fault without a name of its own
+            code = "internal_error"
         errors = [
             {"code": e.code, "detail": e.detail, "field": e.attr} for e in error_response.errors if e.attr
         ]
@@ -48,6 +55,8 @@ class ProblemFormatter(ExceptionFormatter):
 
 def exception_handler(error: Exception, context: ExceptionHandlerContext) -> Response | None:
     """DRF's handler: PortalErrors become API exceptions of the same status and code, all become problem documents."""
+    if isinstance(error, (OperationalError, InterfaceError)):
+        error = _as_api_exception(Unavailable())
     if isinstance(error, PortalError):
         error = _as_api_exception(error)
     response: Response | None = standardized_handler(error, context)

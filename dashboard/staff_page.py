@@ -5,14 +5,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from accounts.models import Organization
-from billing.queries import PlanRevenue, mrr_by_plan, open_periods
+from billing.queries import PlanRevenue, fee_is_due, mrr_by_plan, open_periods, rate_so_far
 from core.money import format_money
 from metering.models import DeadLetter
 from metering.queries import ProductHealth, installation_quantity, product_health, quantities_by_period
 from plans.default_catalogue import CALLS_METER
 from plans.models import Period, Product, SubscriptionStatus
-from plans.pricing import Rated, rate_period
-from plans.queries import terms_of
 
 TOP = 10
 HEALTH_HOURS = 24
@@ -91,7 +89,7 @@ def _customer_rows(periods: list[Period]) -> list[CustomerRow]:
     used = quantities_by_period([period.pk for period in periods])
     rows = []
     for period in periods:
-        rated = _rate(period, used.get(period.pk, {}))
+        rated = rate_so_far(period, used.get(period.pk, {}))
         calls = rated.lines[-1].quantity if rated.lines and rated.lines[-1].meter else Decimal(0)
         rows.append(
             CustomerRow(
@@ -102,12 +100,8 @@ def _customer_rows(periods: list[Period]) -> list[CustomerRow]:
     return rows
 
 
-def _rate(period: Period, quantities: dict[str, Decimal]) -> Rated:
-    return rate_period(terms_of(period.version), quantities, charge_fee=not period.is_trial)
-
-
 def _fees(periods: list[Period]) -> int:
-    return sum(0 if period.is_trial else period.version.fee_minor for period in periods)
+    return sum(period.version.fee_minor for period in periods if fee_is_due(period))
 
 
 def _health(at: datetime) -> list[HealthRow]:

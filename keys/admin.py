@@ -1,6 +1,5 @@
 """Staff lists of keys: to see and to revoke. Hashes are not shown."""
 
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest

@@ -7,6 +7,7 @@ from datetime import datetime
 from threading import Lock
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from keys.records import KeyRecord, load_record
 
@@ -27,13 +28,18 @@ class RecordCache:
         self._unknown: OrderedDict[bytes, tuple[float, KeyRecord | None]] = OrderedDict()
 
     def find(self, key_hash: bytes, *, at: datetime) -> KeyRecord | None:
-        """The record, read when it is not here or too old."""
+        """The record, read when it is not here or too old; an outlived one goes on while PostgreSQL is away."""
         with self._lock:
             read_at, record = self._known.get(key_hash) or self._unknown.get(key_hash) or (None, None)
         life = settings.RECORD_SECONDS if record is not None else UNKNOWN_SECONDS
         if read_at is not None and self._clock() - read_at < life:
             return record
-        return self.reload(key_hash, at=at)
+        try:
+            return self.reload(key_hash, at=at)
+        except (OperationalError, InterfaceError):
+            if record is None:
+                raise
+            return record  # whether it is outdated is what the admission script knows, by the version
 
     def reload(self, key_hash: bytes, *, at: datetime) -> KeyRecord | None:
         """Read the record again. Raises DatabaseError when PostgreSQL is away."""

@@ -51,7 +51,7 @@ def drain_all(*, at: datetime, budget_seconds: float = 1.0) -> Stored:
 def drain_shard(shard: int, *, at: datetime, batch: int = BATCH) -> Stored | None:
     """Move one batch of a shard into the ledger; None when another drainer is at it."""
     client = usage_redis()
-    with transaction.atomic():
+    with transaction.atomic(durable=True):  # what is deleted from the stream below has to be committed
         if not lock_shard(shard):
             return None
         entries = _read_head(client, shard, batch)

@@ -9,6 +9,7 @@ when the answer is rendered and before it leaves (the second). A known key costs
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -221,7 +222,8 @@ def settle(call: AdmittedCall, *, status: int, size: int, bytes_in: int) -> bool
             time.sleep(RETRY_SECONDS)
     if settled.outcome == SettleOutcome.EXPIRED and units:
         expired = Outcome(status, "expired", outcome.duration_us, bytes_in, size)
-        engine.settle(settlement.unbilled(_event(call, expired)))
+        with suppress(MeteringUnavailable):  # the answer is refused anyhow; the row only tells why
+            engine.settle(settlement.unbilled(_event(call, expired)))
     return settled.is_recorded
 
 
@@ -259,7 +261,9 @@ def current_record(caller: Caller) -> KeyRecord:
     that its record is old. Raises CallRefused, or RedisError."""
     record = caller.record
     known = usage_redis().hget(organization_key(record.shard, record.organization_id), "v")
-    if known is not None and int(known) > record.version:
+    if known is None:  # lost, never "nothing used"
+        raise CallRefused(METERING_UNAVAILABLE)
+    if int(known) > record.version:
         return _record(lambda: records.reload(caller.key_hash, at=now()))
     return record
 

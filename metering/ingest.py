@@ -20,7 +20,7 @@ from core.clock import from_micros, to_micros
 from core.ids import event_id, new_nonce
 from core.request_id import current_request_id
 from metering.calls import TrackedEvent, Verdict, claim_digest
-from metering.engine import Engine
+from metering.engine import Engine, MeteringUnavailable
 from metering.events import Event
 from metering.models import UsageEventKey
 from plans.door import smallest_units
@@ -213,18 +213,18 @@ def _record(sized: Sequence[_Sized]) -> dict[int, EventVerdict]:
         by_shard[one.shard].append(one)
     for shard, group in by_shard.items():
         answers = engine.track(shard, [one.tracked for one in group])
+        if (
+            Verdict.NO_STATE in answers
+        ):  # Redis lost a customer: a retry after the rebuild records what is missing
+            raise MeteringUnavailable
         for one, answer in zip(group, answers, strict=True):
             verdicts[one.place] = _verdict(one, answer)
     return verdicts
 
 
 def _verdict(one: _Sized, answer: Verdict) -> EventVerdict:
-    match answer:
-        case Verdict.ACCEPTED:
-            return EventVerdict("accepted", event_id=str(one.event.id))
-        case Verdict.DUPLICATE:
-            return EventVerdict("duplicate")
-        case Verdict.OUT_OF_RANGE:
-            return EventVerdict("rejected", "out_of_range", "quantity")
-        case Verdict.NO_STATE:
-            return EventVerdict("rejected", "metering_unavailable", "organization")
+    if answer == Verdict.ACCEPTED:
+        return EventVerdict("accepted", event_id=str(one.event.id))
+    if answer == Verdict.DUPLICATE:
+        return EventVerdict("duplicate")
+    return EventVerdict("rejected", "out_of_range", "quantity")

@@ -12,6 +12,7 @@ from decimal import Decimal
 from core.clock import to_micros
 
 NO_QUOTA = -1
+LARGEST_UNITS = 2**53 - 1  # beyond it a Lua number is not exact
 FOREVER_US = 9_000_000_000_000_000  # year 2255; still exact as a Lua number
 PERIODS_AHEAD = 2
 

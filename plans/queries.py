@@ -160,8 +160,14 @@ def mode_terms(standing: Standing, *, mode: str, test_plan: str) -> ModeTerms:
         features=frozenset(named.features),
         windows=tuple((limit.window_seconds, limit.calls) for limit in limits.rate_limits.all()),
         spans=door_table(_door_facts(standing, limits), _period_facts(standing), mode=mode)
-        or CLOSED_FOR_EVER,
+        or _closed(standing),
     )
+
+
+def _closed(standing: Standing) -> tuple[Span, ...]:
+    """An ended subscription closes the door for ever; periods that were not laid yet are no reason to."""
+    has_ended = standing.subscription is None or standing.subscription.ended_at is not None
+    return CLOSED_FOR_EVER if has_ended else ()
 
 
 def _door_facts(standing: Standing, test_version: PlanVersion) -> DoorFacts:

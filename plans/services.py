@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
 from core.errors import PortalError
+from plans.door import LARGEST_UNITS, smallest_units
 from plans.models import (
     Period,
     PlanVersion,
@@ -30,6 +31,10 @@ class VersionNotOnSale(PortalError):
     code, status, title = "plan_not_available", 400, "This plan is not available"
 
 
+class NotCountable(PortalError):
+    code, status, title = "not_countable", 400, "An included quantity has more decimals than its meter counts"
+
+
 class AlreadySubscribed(PortalError):
     code, status, title = (
         "already_subscribed",
@@ -48,6 +53,7 @@ def publish_version(*, version: PlanVersion, by: User | None, at: datetime) -> P
     version = PlanVersion.objects.select_for_update().get(pk=version.pk)
     if version.state != VersionState.DRAFT:
         raise VersionNotOnSale("Only a draft can be published.")
+    _check_quantities(version)
     version.state, version.published_at = VersionState.PUBLISHED, at
     version.save(update_fields=["state", "published_at"])
     _audit(None, by, "plan.published", str(version), at)
@@ -97,6 +103,17 @@ def start_subscription(
     return subscription
 
 
+def _check_quantities(version: PlanVersion) -> None:
+    """What the doors count in whole smallest units has to be whole, and exact as a Lua number. Raises NotCountable."""
+    for component in version.components.select_related("meter"):
+        try:
+            units = smallest_units(component.included, component.meter.decimals)
+        except ValueError as error:
+            raise NotCountable(f"{component.meter}: {error}") from error
+        if units > LARGEST_UNITS:
+            raise NotCountable(f"{component.meter}: {component.included} is too large")
+
+
 @dataclass(frozen=True, slots=True)
 class PlanChange:
     """When a change of plan takes effect; `at_once` False is at the end of the present period."""
@@ -114,7 +131,7 @@ def preview_change(*, subscription: Subscription, version: PlanVersion, at: date
 
 def is_upgrade(old: PlanVersion, new: PlanVersion) -> bool:
     """More is paid a month, in the list price."""
-    return _monthly(new) > _monthly(old)
+    return _yearly(new) > _yearly(old)
 
 
 @transaction.atomic
@@ -126,10 +143,8 @@ def change_plan(
     On a closed door (trial over, cancelled) the old subscription ends and a new one starts. Raises NothingToChange,
     VersionNotOnSale or PaymentNeeded. Rule: DESIGN.md, section 5.
     """
-    organization = _locked(subscription.organization)
-    subscription = (
-        Subscription.objects.for_organization(organization).select_for_update().get(pk=subscription.pk)
-    )
+    subscription = _reread(subscription)
+    organization = subscription.organization
     _check_on_sale(version)
     if not _is_open(subscription, at):
         return _restart(organization, subscription, version, by, at)
@@ -155,7 +170,8 @@ def change_plan(
 
 @transaction.atomic
 def cancel_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
-    """Cancel at the end of the present period; until then calls pass and it can be undone."""
+    """Cancel at the end of the present period; until then calls pass and it can be undone. Raises NothingToChange."""
+    subscription = _reread(subscription)
     if subscription.ended_at is not None or subscription.cancels_at is not None:
         raise NothingToChange("This subscription is cancelled already.")
     subscription.cancels_at, subscription.next_version = _period_at(subscription, at).ends_at, None
@@ -175,6 +191,7 @@ def cancel_subscription(*, subscription: Subscription, by: User | None, at: date
 @transaction.atomic
 def undo_cancellation(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """Keep the plan after all. Raises NothingToChange when it was not cancelled or has already ended."""
+    subscription = _reread(subscription)
     if subscription.cancels_at is None or subscription.cancels_at <= at:
         raise NothingToChange("There is no cancellation to undo.")
     subscription.cancels_at = None
@@ -192,7 +209,10 @@ def undo_cancellation(*, subscription: Subscription, by: User | None, at: dateti
 
 @transaction.atomic
 def activate_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
-    """Somebody pays: the door stays open after the trial, and a suspension for payment ends."""
+    """Somebody pays: the door stays open after the trial, and a suspension for payment ends. Raises NothingToChange."""
+    subscription = _reread(subscription)
+    if subscription.ended_at is not None:
+        raise NothingToChange("This subscription has ended.")
     subscription.status, subscription.past_due_since = SubscriptionStatus.ACTIVE, None
     subscription.save(update_fields=["status", "past_due_since"])
     raise_version(subscription.organization)
@@ -226,10 +246,13 @@ def roll_periods(*, at: datetime, limit: int = 500) -> int:
     Idempotent; each subscription in its own transaction.
     """
     ahead = Count("periods", filter=Q(periods__starts_at__gt=at))
+    begun = Period.objects.filter(
+        subscription=OuterRef("pk"), version=OuterRef("next_version"), starts_at__lte=at, ends_at__gt=at
+    )
     due = (
         Subscription.objects.filter(ended_at=None)
         .annotate(ahead=ahead)
-        .filter(Q(ahead__lt=PERIODS_LAID_AHEAD) | Q(cancels_at__lte=at) | Q(next_version__isnull=False))
+        .filter(Q(ahead__lt=PERIODS_LAID_AHEAD) | Q(cancels_at__lte=at) | Exists(begun))
         .order_by("pk")
         .values_list("pk", flat=True)[:limit]
     )
@@ -308,6 +331,7 @@ def _restart(
     by: User | None,
     at: datetime,
 ) -> Subscription:
+    _finish(old, at)
     if old.ended_at is None:
         old.periods.filter(starts_at__gte=at).delete()
         old.periods.filter(ends_at__gt=at).update(ends_at=at)
@@ -433,10 +457,14 @@ def _open_subscription(organization: Organization, at: datetime) -> Subscription
 
 def _is_open(subscription: Subscription, at: datetime) -> bool:
     """Whether calls of this subscription may pass now, as far as its own state says."""
-    if subscription.ended_at is not None:
+    if subscription.ended_at is not None or _is_past(subscription.cancels_at, at):
         return False
     trial_over = subscription.trial_ends_at is not None and subscription.trial_ends_at <= at
     return not (subscription.status == SubscriptionStatus.TRIALING and trial_over)
+
+
+def _is_past(moment: datetime | None, at: datetime) -> bool:
+    return moment is not None and moment <= at
 
 
 def _period_at(subscription: Subscription, at: datetime) -> Period:
@@ -448,12 +476,19 @@ def _locked(organization: Organization) -> Organization:
     return Organization.objects.select_for_update().get(pk=organization.pk)
 
 
+def _reread(subscription: Subscription) -> Subscription:
+    """The subscription as it is now, locked with its organization: what the caller holds may be outdated."""
+    organization = _locked(subscription.organization)
+    rows = Subscription.objects.for_organization(organization).select_related("version__plan", "organization")
+    return rows.select_for_update(of=("self",)).get(pk=subscription.pk)
+
+
 def _check_on_sale(version: PlanVersion) -> None:
     if version.state != VersionState.PUBLISHED:
         raise VersionNotOnSale
 
 
-def _monthly(version: PlanVersion) -> int:
+def _yearly(version: PlanVersion) -> int:
     return version.fee_minor * (1 if version.interval == "year" else 12)
 
 

@@ -17,6 +17,7 @@ from core.redis_layout import organization_key, shard_key
 from plans.models import StatePush
 
 log = structlog.get_logger(__name__)
+MOST_PUSHES = 500
 
 # Set if greater: a late push of an older version never takes a newer one back. A shard's epoch is made here, once.
 _PUSH = """
@@ -54,16 +55,19 @@ def push_version(organization: Organization, version: int, *, is_new: bool = Fal
         secrets.token_hex(8),
         "1" if is_new else "0",
     )
-    StatePush.objects.for_organization(organization).filter(version__lte=version).delete()
-    return answer in (b"OK", "OK")
+    confirmed = answer in (b"OK", "OK")
+    if confirmed:
+        StatePush.objects.for_organization(organization).filter(version__lte=version).delete()
+    return confirmed
 
 
 def push_pending() -> int:
-    """Push what the outbox still holds; how many rows were confirmed. Raises RedisError when Redis is away."""
-    pending = list(StatePush.objects.select_related("organization").order_by("pk")[:500])
-    for push in pending:
-        push_version(push.organization, push.version, is_new=push.is_new)
-    return len(pending)
+    """Push what the outbox still holds; how many rows were confirmed. Raises RedisError when Redis is away.
+
+    In random order: organizations whose state Redis lost stay here until they are rebuilt and must not block others.
+    """
+    pending = StatePush.objects.select_related("organization").order_by("?")[:MOST_PUSHES]
+    return sum(push_version(push.organization, push.version, is_new=push.is_new) for push in pending)
 
 
 def _push_or_leave(organization: Organization, version: int, *, is_new: bool) -> None:

@@ -95,10 +95,7 @@ def key_rotate(request: MemberRequest, public_id: str) -> HttpResponse:
 def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
     key = _key(request, public_id)
     if request.POST.get("confirm", "").strip() != key.name:
-        context = _list_context(request) | {
-            "revoke_error": "That is not the key's name.",
-            "revoke_open": public_id,
-        }
+        context = _list_context(request, wrong_name=public_id)
         return render(request, "dashboard/key_list.html", context, status=422)
     revoke_key(key=key, by=request.user, at=now())
     messages.success(request, f"{key.name} is revoked. Its next call is refused.")

@@ -1,6 +1,7 @@
 """What is sold: products, their routes, and the meters that routes count on."""
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -115,3 +116,10 @@ class Route(models.Model):
 
     def __str__(self) -> str:
         return f"{self.product.slug}{self.path}"
+
+    def clean(self) -> None:
+        """Units have to be whole smallest units of the meter: Redis counts nothing else."""
+        if self.meter_id and self.units is not None:
+            scaled = self.units.scaleb(self.meter.decimals)
+            if scaled != scaled.to_integral_value():
+                raise ValidationError({"units": f"{self.meter} counts {self.meter.decimals} decimals."})

@@ -109,7 +109,9 @@ def test_rotating_shows_the_new_key_and_leaves_the_old_one_its_grace(alice: Clie
 def test_revoking_asks_for_the_name(alice: Client, cast: Cast) -> None:
     key = create_key(organization=cast.northwind, name="batch").key
     url = reverse("dashboard:key-revoke", args=[key.public_id])
-    assert alice.post(url, {"confirm": "other"}).status_code == 422
+    refused = alice.post(url, {"confirm": "other"})
+    assert refused.status_code == 422
+    assert "That is not the key&#x27;s name." in refused.content.decode()
     key.refresh_from_db()
     assert key.revoked_at is None
     assert alice.post(url, {"confirm": "batch"}).status_code == 302

@@ -310,7 +310,7 @@ def standing_of(customer: Customer) -> MeterStanding:
 
 
 def test_an_exception_of_a_view_is_a_problem_document(views_here: Customer) -> None:
-    document = problem(views_here.get("/api/answering?raise=1"), 500, "error")
+    document = problem(views_here.get("/api/answering?raise=1"), 500, "internal_error")
     assert "fault of the view" not in str(document)
 
 

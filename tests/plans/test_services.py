@@ -1,6 +1,8 @@
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from accounts.models import AuditEvent, Organization
@@ -15,7 +17,14 @@ from plans.models import (
     SubscriptionStatus,
 )
 from plans.queries import find_standing, mode_terms, newest_version
-from tests.factories import create_organization, create_plan, create_subscription
+from tests.factories import (
+    create_meter,
+    create_organization,
+    create_plan,
+    create_product,
+    create_route,
+    create_subscription,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -249,3 +258,46 @@ def test_publishing_twice_is_refused() -> None:
     version = create_plan("once")
     with pytest.raises(services.VersionNotOnSale):
         services.publish_version(version=version, by=None, at=AT)
+
+
+def test_fractions_that_the_meter_does_not_count_are_not_published() -> None:
+    with pytest.raises(services.NotCountable):
+        create_plan("fractions", included=Decimal("10.5"))
+    with pytest.raises(services.NotCountable):
+        create_plan("endless", included=Decimal(10**14), meter=create_meter("bytes", decimals=3))
+
+
+def test_a_route_counts_whole_smallest_units() -> None:
+    route = create_route(create_product(), units=Decimal("0.5"))
+    with pytest.raises(ValidationError, match="counts 0 decimals"):
+        route.full_clean()
+
+
+def test_planned_downgrades_do_not_keep_others_waiting() -> None:
+    for _ in range(3):
+        planned = subscribe("professional", has_payment=True)
+        services.change_plan(subscription=planned, version=newest_version("starter"), by=None, at=AT)
+    last = subscribe("free")
+    at = AT + 5 * DAY  # before anybody's period ends
+    Period.objects.for_organization(last.organization).filter(starts_at__gt=at).delete()
+    services.roll_periods(at=at, limit=3)
+    assert sum(p.starts_at > at for p in periods(last)) == 2
+
+
+def test_what_a_caller_holds_may_be_outdated() -> None:
+    subscription = subscribe("free")
+    held = Subscription.objects.get(pk=subscription.pk)
+    services.cancel_subscription(subscription=subscription, by=None, at=AT)
+    end = periods(subscription)[0].ends_at
+    services.roll_periods(at=end)
+    with pytest.raises(services.NothingToChange):
+        services.activate_subscription(subscription=held, by=None, at=end)
+
+
+def test_a_cancellation_that_is_due_closes_before_the_job_comes() -> None:
+    subscription = subscribe("professional", has_payment=True)
+    services.cancel_subscription(subscription=subscription, by=None, at=AT)
+    end = periods(subscription)[0].ends_at
+    services.change_plan(subscription=subscription, version=newest_version("free"), by=None, at=end + DAY)
+    subscription.refresh_from_db()
+    assert (subscription.ended_at, subscription.organization.subscriptions.count()) == (end, 2)
