@@ -236,6 +236,9 @@ RECORD_SECONDS = 60  # a worker trusts its copy of a key's record this long (ENG
 RESERVATION_SECONDS = 60
 PAST_DUE_GRACE_DAYS = env.int("FAREBOX_PAST_DUE_GRACE_DAYS", default=7)
 TEST_MODE_PLAN = "free"  # test keys run at this plan's limits
+GATEWAY_LOG_CALLS = env.bool(
+    "FAREBOX_LOG_CALLS", default=False
+)  # a line for every call, not only for failed ones
 UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True)
 
 # --- Celery ------------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """One call from admission to settling."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 import structlog
+from django.conf import settings
 
 from core.ids import new_nonce
 from gateway.caller import Callers
@@ -19,6 +20,7 @@ from gateway.problems import (
     send_refusal,
 )
 from gateway.proxy import (
+    NO_BODY,
     Answer,
     Body,
     BodyTooLarge,
@@ -191,11 +193,12 @@ class Exchange:
 
     async def _pass_on(self, answer: Answer) -> None:
         reason = billing_reason(answer.status, bill_client_errors=self.call.route.bill_client_errors)
-        ours = [*self.passed.headers, ("X-Request-Id", self.call.request_id)]
+        units = "0" if reason else self.call.route.units_text
+        ours = [*self.passed.headers, ("X-Request-Id", self.call.request_id), ("Farebox-Units", units)]
         start = {
             "type": "http.response.start",
             "status": answer.status,
-            "headers": answer_headers(answer.headers, ours),
+            "headers": answer_headers(answer.headers, ours, may_have_length=answer.status not in NO_BODY),
         }
         if not answer.has_body:
             if await self._settle(answer.status, reason):
@@ -229,6 +232,8 @@ class Exchange:
         """Pass the body on; the reason for billing it or not, and whether it came whole."""
         try:
             async for chunk in answer.chunks():
+                if not self.recorder.holds(self.passed.request.reservation):
+                    return "expired", False
                 await held.pass_on(chunk)
                 if self.body.is_gone:
                     break
@@ -243,12 +248,22 @@ class Exchange:
     async def _settle(self, status: int, reason: str) -> bool:
         call, passed, target = self.call, self.passed, self.call.route.target
         outcome = Outcome(status, reason, call.duration_us(), self.body.size, self.bytes_out)
-        event = self._event(outcome)
-        expired = self._event(
-            Outcome(status, "expired", outcome.duration_us, outcome.bytes_in, outcome.bytes_out)
+        settlement = Settlement.of(
+            passed.request, units=0 if reason else target.units, event=self._event(outcome)
         )
-        settlement = Settlement.of(passed.request, units=0 if reason else target.units, event=event)
-        return await self.recorder.settle(settlement, expired)
+        self._log(outcome)
+        return await self.recorder.settle(settlement, lambda: self._event(replace(outcome, reason="expired")))
+
+    def _log(self, outcome: Outcome) -> None:
+        """A line for each call that failed; for all of them where the installation wants it."""
+        if not outcome.reason and not settings.GATEWAY_LOG_CALLS:
+            return
+        log.info(
+            "call", request_id=self.call.request_id, organization=self.call.record.organization_public_id,
+            key=self.call.record.key_public_id, mode=self.call.record.mode, route=self.call.route.public_id,
+            method=self.call.method, status=outcome.status, reason=outcome.reason, duration_us=outcome.duration_us,
+            bytes_in=outcome.bytes_in, bytes_out=outcome.bytes_out,
+        )  # fmt: skip
 
     def _event(self, outcome: Outcome) -> bytes:
         return call_event(

@@ -83,10 +83,15 @@ def upstream_headers(
     return sent
 
 
-def answer_headers(headers: RawHeaders, ours: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """What the client gets of the upstream's headers, and ours."""
+def answer_headers(
+    headers: RawHeaders, ours: Iterable[tuple[str, str]], *, may_have_length: bool = True
+) -> list[tuple[bytes, bytes]]:
+    """What the client gets of the upstream's headers, and ours. An answer without a body by its status loses its
+    length: the server below us would wait for that many bytes."""
     lowered = [(name.lower(), value) for name, value in headers]
     dropped = HOP_BY_HOP | _OURS_IN_ANSWERS | _named_by_connection(lowered)
+    if not may_have_length:
+        dropped |= {b"content-length"}
     return [(name, value) for name, value in lowered if name not in dropped] + encoded(ours)
 
 

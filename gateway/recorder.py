@@ -6,7 +6,7 @@ client that leaves cannot cut it short. Reservations of long answers are renewed
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 SETTLE_SECONDS = 5.0
 RETRY_SECONDS = 0.05
 RENEW_SECONDS = 15.0
+UNRENEWED_SECONDS = 45.0  # after so long without a renewal nothing more is sent: the reservation may be gone
 
 
 class Recorder:
@@ -28,6 +29,7 @@ class Recorder:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self._open: dict[str, Reservation] = {}
+        self._held_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renewal: asyncio.Task[None] | None = None
 
@@ -46,13 +48,19 @@ class Recorder:
     def hold(self, reservation: Reservation) -> None:
         """Renew this reservation until it is settled."""
         self._open[reservation.nonce] = reservation
+        self._held_at[reservation.nonce] = time.monotonic()
+
+    def holds(self, reservation: Reservation) -> bool:
+        """Whether it was made or renewed lately, so that its units are surely still reserved."""
+        return time.monotonic() - self._held_at.get(reservation.nonce, 0.0) < UNRENEWED_SECONDS
 
     def let_go(self, reservation: Reservation) -> None:
         """Renew it no more: what was not settled expires and gives its units back."""
         self._open.pop(reservation.nonce, None)
+        self._held_at.pop(reservation.nonce, None)
 
-    async def settle(self, settlement: Settlement, unbilled: bytes) -> bool:
-        """Whether the call is in the stream as billed. `unbilled` is its event with quantity 0, reason `expired`,
+    async def settle(self, settlement: Settlement, unbilled: Callable[[], bytes]) -> bool:
+        """Whether the call is in the stream as billed. `unbilled` makes its event with quantity 0, reason `expired`,
         which is written when its reservation had gone and there is no room left."""
         return await asyncio.shield(self._keep(self._settle(settlement, unbilled)))
 
@@ -66,7 +74,7 @@ class Recorder:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _settle(self, settlement: Settlement, unbilled: bytes) -> bool:
+    async def _settle(self, settlement: Settlement, unbilled: Callable[[], bytes]) -> bool:
         deadline = time.monotonic() + SETTLE_SECONDS
         try:
             while True:
@@ -79,12 +87,12 @@ class Recorder:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if settled.outcome == SettleOutcome.EXPIRED and settlement.units:
-                    await self.engine.settle(settlement.unbilled(unbilled))
+                    await self.engine.settle(settlement.unbilled(unbilled()))
                 return settled.is_recorded
         except MeteringUnavailable:
             return False
         finally:
-            self._open.pop(settlement.reservation.nonce, None)
+            self.let_go(settlement.reservation)
 
     async def _count(self, shard: int, org_id: int, mode: str, key_id: int, reason: str) -> None:
         with suppress(MeteringUnavailable):  # a lost count of refusals is only a count
@@ -93,9 +101,15 @@ class Recorder:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            if not self._open:
+            held = list(self._open.values())
+            if not held:
                 continue
             try:
-                await self.engine.renew(list(self._open.values()))
+                renewed = await self.engine.renew(held)
             except Exception as error:  # renewal must go on whatever one round met
-                log.warning("reservations_not_renewed", count=len(self._open), error=type(error).__name__)
+                log.warning("reservations_not_renewed", count=len(held), error=type(error).__name__)
+                continue
+            at = time.monotonic()
+            for reservation, is_open in zip(held, renewed, strict=True):
+                if is_open and reservation.nonce in self._open:
+                    self._held_at[reservation.nonce] = at

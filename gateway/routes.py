@@ -42,6 +42,11 @@ class RouteEntry:
     body_limit: int
     upstream: Upstream
 
+    @property
+    def units_text(self) -> str:
+        """What a billed call counts as, for a header."""
+        return f"{self.target.quantity.normalize():f}"
+
     def fits(self, parts: Sequence[str]) -> bool:
         """Whether the decoded segments of a path are of this route."""
         if len(parts) < len(self.segments) or (len(parts) > len(self.segments) and not self.has_rest):

@@ -87,6 +87,24 @@ def test_answers_without_a_body_are_billed_before_their_head_leaves(shop: Shop, 
     assert [event["qty"] for event in customer.events()] == [1]
 
 
+def test_length_of_a_body_that_does_not_come_is_not_announced(shop: Shop) -> None:
+    customer = shop.customer()
+
+    answer = customer.call("/not-modified")
+
+    assert (answer.status, answer.headers["etag"]) == (304, '"1"')
+    assert "content-length" not in answer.headers
+    assert customer.only_event()["qty"] == 1
+
+
+def test_answer_says_what_the_call_cost(shop: Shop) -> None:
+    customer = shop.customer()
+
+    units = [customer.call(path).headers["farebox-units"] for path in ("/echo", "/five", "/status/404")]
+
+    assert units == ["1", "5", "0"]
+
+
 def test_head_is_get_without_its_body(shop: Shop) -> None:
     customer = shop.customer()
 

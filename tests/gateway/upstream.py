@@ -86,6 +86,11 @@ async def status(request: Request, number: str) -> None:
         await request.answer(int(number), number.encode(), "Location: /elsewhere")
 
 
+async def not_modified(request: Request, _: str) -> None:
+    request.head(304, "Content-Length: 100", 'ETag: "1"')
+    await request.writer.drain()
+
+
 async def empty(request: Request, _: str) -> None:
     await request.answer(200, b"")
 
