@@ -8,12 +8,12 @@ from functools import wraps
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from accounts.current import current_membership
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
+from accounts.current import current_membership
 from accounts.models import Membership, Organization, Role, User
 from core.errors import Forbidden
 

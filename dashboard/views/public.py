@@ -1,10 +1,10 @@
 """Pages for everybody: what it is, what it costs, what errors mean."""
 
-from accounts.current import current_membership
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
+from accounts.current import current_membership
 from core.clock import now
 from dashboard.plan_cards import PlanCard, plan_card
 from dashboard.refusal_docs import REFUSALS
