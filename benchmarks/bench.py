@@ -56,7 +56,9 @@ class Target:
 @contextmanager
 def serving(argv: Sequence[str], ready: str, **environment: str) -> Iterator[int]:
     """A server until the block ends."""
-    process = subprocess.Popen([sys.executable, "-m", *argv], cwd=ROOT, env=os.environ | environment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *argv], cwd=ROOT, env=os.environ | {"LOG_LEVEL": "ERROR"} | environment
+    )
     try:
         _wait_until_answered(process, ready)
         yield process.pid
