@@ -3,6 +3,7 @@ admission would count a call twice, so whoever may repeat says so himself.
 """
 
 from functools import cache
+from threading import Lock
 
 import redis
 from django.conf import settings
@@ -12,11 +13,13 @@ from redis.retry import Retry
 from core.redis_loop import LoopPipeline
 
 TIMEOUT_SECONDS = 2.0
+_making = Lock()
 
 
 def usage_redis() -> "redis.Redis":
     """The process's client of the usage Redis (bytes in and out); safe to share by threads and across forks."""
-    return _client(settings.REDIS_URL)
+    with _making:  # of two made at once by two threads, the one that is dropped would close connections in use
+        return _client(settings.REDIS_URL)
 
 
 def usage_redis_async() -> LoopPipeline:
