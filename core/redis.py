@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from core.redis_loop import LoopPipeline
+from core.redis_thread import ThreadClient
 
 TIMEOUT_SECONDS = 2.0
 _making = Lock()
@@ -18,8 +19,15 @@ _making = Lock()
 
 def usage_redis() -> "redis.Redis":
     """The process's client of the usage Redis (bytes in and out); safe to share by threads and across forks."""
-    with _making:  # of two made at once by two threads, the one that is dropped would close connections in use
+    with (
+        _making
+    ):  # of two made at once by two threads, the one that is dropped would close connections in use
         return _client(settings.REDIS_URL)
+
+
+def usage_redis_thread() -> ThreadClient:
+    """The process's client for the request path of threads; shared like `usage_redis`."""
+    return _thread_client(settings.REDIS_URL)
 
 
 def usage_redis_async() -> LoopPipeline:
@@ -36,3 +44,8 @@ def _client(url: str) -> "redis.Redis":
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
+
+
+@cache
+def _thread_client(url: str) -> ThreadClient:
+    return ThreadClient(url, timeout=TIMEOUT_SECONDS)

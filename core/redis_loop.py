@@ -34,7 +34,7 @@ class LoopPipeline:
         connection = self._connection
         if connection is None or connection.broken:
             connection = await self._connect()
-        return await connection.send(_pack(command))
+        return await connection.send(pack(command))
 
     async def aclose(self) -> None:
         """Close the connection; commands under way fail."""
@@ -67,7 +67,7 @@ class LoopPipeline:
     async def _greet(self, connection: "_Connection") -> None:
         try:
             for command in self._greeting():
-                await connection.send(_pack(command))
+                await connection.send(pack(command))
         except BaseException:
             connection.fail(RedisConnectionError("connection refused"))
             raise
@@ -147,7 +147,7 @@ class _Connection(asyncio.Protocol):
             if future.done():  # its caller was cancelled
                 continue
             if isinstance(reply, hiredis.ReplyError):
-                future.set_exception(_error(str(reply)))
+                future.set_exception(reply_error(str(reply)))
             else:
                 future.set_result(reply)
 
@@ -171,12 +171,12 @@ class _Connection(asyncio.Protocol):
             self._watch = self._loop.call_at(deadline, self._look)
 
 
-def _pack(command: tuple[Argument, ...]) -> bytes:
+def pack(command: tuple[Argument, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows one-element tuples only
     return packed
 
 
-def _error(message: str) -> RedisError:
+def reply_error(message: str) -> RedisError:
     if message.startswith("NOSCRIPT"):
         return NoScriptError(message)
     if message.startswith("OOM"):

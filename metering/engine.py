@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from core.errors import PortalError
-from core.redis import usage_redis, usage_redis_async
+from core.redis import usage_redis, usage_redis_async, usage_redis_thread
 from core.redis_layout import expiries_key
 from core.redis_loop import LoopPipeline
 from metering.calls import (
@@ -93,9 +93,10 @@ class Engine:
             return self._ask(command)
 
     def _ask(self, command: tuple[Any, ...]) -> Any:
-        """One command on a connection of the pool, without the client's retries, hooks and reply conversions around it:
-        they take longer than the round trip (`make bench`). Never repeated: a repeated admission would count twice."""
-        pool = self.client.connection_pool
+        """One command, never repeated: a repeated admission would count twice."""
+        if self._given is None:
+            return usage_redis_thread().execute(*command)
+        pool = self._given.connection_pool  # the client's own methods would repeat
         connection = pool.get_connection()
         try:
             connection.send_command(*command)  # type: ignore[no-untyped-call]

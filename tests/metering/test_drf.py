@@ -13,7 +13,6 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import path
 from redis import Redis
-from redis.connection import AbstractConnection
 from rest_framework import serializers
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
@@ -21,6 +20,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core.clock import now
+from core.redis_thread import ThreadClient
 from keys import record_cache
 from keys.services import revoke_key
 from metering import drf
@@ -433,14 +433,14 @@ def test_a_known_key_costs_two_round_trips_and_no_query(
     customer: Customer, django_assert_num_queries: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     customer.get()
-    sent: list[AbstractConnection] = []
-    send = AbstractConnection.send_packed_command
+    sent: list[Any] = []
+    execute = ThreadClient.execute
 
-    def count(connection: AbstractConnection, *args: Any, **kwargs: Any) -> None:
-        sent.append(connection)
-        send(connection, *args, **kwargs)  # type: ignore[no-untyped-call]
+    def count(client: ThreadClient, *command: Any) -> Any:
+        sent.append(command)
+        return execute(client, *command)
 
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
+    monkeypatch.setattr(ThreadClient, "execute", count)
     scripts = commands("evalsha")
     before = len(sent)
     with django_assert_num_queries(0):
