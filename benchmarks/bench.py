@@ -127,7 +127,8 @@ def start_all(stack: ExitStack) -> list[Target]:
     )  # fmt: skip
     key, peer_key = sell(upstream_url)
     gateway = stack.enter_context(
-        serving(["uvicorn", "gateway.app:app", *_port(gateway_url), *UVICORN], f"{gateway_url}/readyz",
+        serving(["uvicorn", "gateway.app:app", *_port(gateway_url), *UVICORN, "--http", "gateway.protocol:GuardedProtocol"],
+                f"{gateway_url}/readyz",
                 DJANGO_SETTINGS_MODULE="config.settings")
     )  # fmt: skip
     web_url, web = stack.enter_context(serving_web())

@@ -19,9 +19,7 @@ _making = Lock()
 
 def usage_redis() -> "redis.Redis":
     """The process's client of the usage Redis (bytes in and out); safe to share by threads and across forks."""
-    with (
-        _making
-    ):  # of two made at once by two threads, the one that is dropped would close connections in use
+    with _making:  # a second one would soon be dropped, and close connections in use
         return _client(settings.REDIS_URL)
 
 
