@@ -15,6 +15,7 @@ from gateway.headers import answer_headers, find_header, upstream_headers
 from gateway.problems import (
     BODY_TOO_LARGE,
     CLIENT_GONE_STATUS,
+    NOT_RECORDED,
     UPSTREAM_TIMEOUT,
     UPSTREAM_UNAVAILABLE,
     send_refusal,
@@ -200,13 +201,25 @@ class Exchange:
             "status": answer.status,
             "headers": answer_headers(answer.headers, ours, may_have_length=answer.status not in NO_BODY),
         }
-        if not answer.has_body:
-            if await self._settle(answer.status, reason):
-                await self.call.send(start)
-                await self.call.send({"type": "http.response.body", "body": b""})
-            else:
-                await self._refuse(METERING_UNAVAILABLE)
-            return
+        whole = answer.whole_body()
+        if whole is None:
+            await self._send_as_it_comes(answer, start, reason)
+        else:
+            await self._send_whole(whole, start, reason)
+
+    async def _send_whole(self, body: bytes, start: dict[str, Any], reason: str) -> None:
+        """One write for head and body, after settling."""
+        self.bytes_out = len(body)
+        if await self._settle(start["status"], reason):
+            await self.call.send(start)
+            await self.call.send({"type": "http.response.body", "body": body})
+        elif not body:
+            await self._refuse(NOT_RECORDED)
+        else:  # begun and not completed: the server below us cuts the connection
+            await self.call.send(start)
+            await self.call.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+
+    async def _send_as_it_comes(self, answer: Answer, start: dict[str, Any], reason: str) -> None:
         await self.call.send(start)
         length = find_header([(n.lower(), v) for n, v in answer.headers], b"content-length")
         held = HeldBack(
@@ -226,7 +239,7 @@ class Exchange:
         self.bytes_out = held.size
         if await self._settle(answer.status, reason) and is_whole:
             await held.finish()
-        # otherwise the server below cuts the connection: the answer is not complete
+        # otherwise the server below us cuts the connection: the answer is not complete
 
     async def _stream(self, answer: Answer, held: HeldBack, reason: str) -> tuple[str, bool]:
         """Pass the body on; the reason for billing it or not, and whether it came whole."""

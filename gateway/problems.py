@@ -36,6 +36,12 @@ UPSTREAM_TIMEOUT = Refusal(
     "The API took too long",
     "No answer within the route's time. The call was not charged.",
 )
+NOT_RECORDED = Refusal(
+    "metering_unavailable",
+    503,
+    "Metering is unavailable",
+    "The API was called, but the call could not be recorded. It was not charged.",
+)
 INTERNAL_ERROR = Refusal(
     "internal_error", 500, "Something went wrong on our side", "The call was not charged."
 )

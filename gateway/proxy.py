@@ -126,6 +126,13 @@ class Answer:
     def is_event_stream(self) -> bool:
         return self.response.content_type == "text/event-stream"
 
+    def whole_body(self) -> bytes | None:
+        """All of the body where it came with the head, as small ones do."""
+        if not self.has_body:
+            return b""
+        content = self.response.content
+        return content.read_nowait() if content.is_eof() and content.exception() is None else None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises UpstreamCut or UpstreamTimeout."""
         try:
