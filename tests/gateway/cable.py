@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 
 
 class Cable:
-    """Forwards TCP from a port of its own. `cut`: refused and closed; `hold`: open, but nothing passes any more."""
+    """Forwards TCP from a port of its own. `cut`: refused and closed; `hold`: open, but nothing passes any more.
+    `sent` is all that went to the server."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 0)
+        self.sent = bytearray()
         self._links: list[socket.socket] = []
         self._flows = threading.Event()
         self._flows.set()
@@ -54,13 +56,15 @@ class Cable:
             far = socket.create_connection(self._target)
             near.settimeout(None)
             self._links += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            for source, sink, record in ((near, far, self.sent), (far, near, None)):
+                threading.Thread(target=self._pump, args=(source, sink, record), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, record: bytearray | None) -> None:
         with suppress(OSError):
             while piece := source.recv(65_536):
                 self._flows.wait()
+                if record is not None:
+                    record += piece
                 sink.sendall(piece)
         _shut(source)
         _shut(sink)
