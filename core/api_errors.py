@@ -19,6 +19,7 @@ _TITLES = {
     403: "This is not allowed",
     404: "There is nothing here",
     405: "This method is not allowed here",
+    413: "This is too much at once",
     415: "This media type is not supported",
     429: "Too many requests",
     500: "Something went wrong on our side",
@@ -44,7 +45,7 @@ class ProblemFormatter(ExceptionFormatter):
         return problem(
             code=code,
             status=number,
-            title=_TITLES.get(number, "The request could not be carried out"),
+            title=getattr(self.exc, "title", None) or _TITLES.get(number, PortalError.title),
             detail=first.detail,
             request_id=current_request_id.get(),
             instance=request.path if (request := self.context["request"]) else "",
@@ -65,6 +66,8 @@ def exception_handler(error: Exception, context: ExceptionHandlerContext) -> Res
         response["Content-Type"] = "application/problem+json"
         for name, value in getattr(error, "extra_headers", ()):
             response[name] = value
+        if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE:
+            response.setdefault("Retry-After", "5")
     return response
 
 
@@ -73,4 +76,5 @@ def _as_api_exception(error: PortalError) -> exceptions.APIException:
         return exceptions.ValidationError({error.field: [exceptions.ErrorDetail(error.detail, error.code)]})
     wrapped = exceptions.APIException(error.detail, error.code)
     wrapped.status_code = error.status
+    wrapped.title = error.title  # type: ignore[attr-defined]  # read by the formatter
     return wrapped

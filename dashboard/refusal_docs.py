@@ -12,6 +12,8 @@ class RefusalDoc:
 
 
 REFUSALS = (
+    RefusalDoc("validation_error", 400, "A parameter or field is missing or wrong; `errors` names each.", "Correct what is named and send it again."),
+    RefusalDoc("parse_error", 400, "The body is not what this endpoint reads.", "Send JSON of the shape that the API's document shows."),
     RefusalDoc("missing_key", 401, "The request carried no API key.", "Send `Authorization: Bearer YOUR_KEY` or `X-API-Key`."),
     RefusalDoc("invalid_key", 401, "The key is not one of ours, or it was revoked.", "Check that it was copied whole; issue a new one under API keys."),
     RefusalDoc("key_expired", 401, "The key's expiry has passed, or its grace period after a rotation.", "Use the key that replaced it, or issue a new one."),
@@ -24,12 +26,18 @@ REFUSALS = (
     RefusalDoc("not_found", 404, "There is no such product, route or resource.", "Compare the path with the quick start."),
     RefusalDoc("method_not_allowed", 405, "The route exists, but not for this method.", "Use one of the methods in the `Allow` header."),
     RefusalDoc("body_too_large", 413, "The request's body is over the route's limit.", "Send less at once."),
+    RefusalDoc("unsupported_media_type", 415, "The body's media type is not read here.", "Send `Content-Type: application/json`."),
     RefusalDoc("rate_limited", 429, "More calls than the plan allows in a window of time.", "Wait as long as `Retry-After` says, or change the plan."),
     RefusalDoc("key_rate_limited", 429, "More calls than this key's own limit allows.", "Wait as long as `Retry-After` says, or raise the key's limit."),
     RefusalDoc("quota_exceeded", 429, "The period's included quantity is used and the plan sells no more.", "Change the plan, or wait for the next period. Retrying does not help."),
     RefusalDoc("trial_quota_reached", 429, "The trial's included quantity is used.", "Add a payment method, or wait for the next period."),
+    RefusalDoc("too_many_unknown_keys", 429, "Too many keys that do not exist were tried from this address.", "Wait a minute, then use a valid key."),
+    RefusalDoc("throttled", 429, "A free endpoint was asked too often with this key.", "Wait as long as `Retry-After` says."),
     RefusalDoc("headers_too_large", 431, "The request's headers are over the limit.", "Send smaller headers."),
+    RefusalDoc("internal_error", 500, "Something went wrong on our side. Not charged.", "Try again; if it stays, write to support with the request id."),
     RefusalDoc("upstream_unavailable", 502, "The API behind the gateway did not answer. Not charged.", "Try again a little later."),
     RefusalDoc("metering_unavailable", 503, "The call could not be metered, so it was not let through. Not charged.", "Try again after `Retry-After`."),
+    RefusalDoc("key_lookup_unavailable", 503, "The key was not seen before and cannot be looked up now. Not charged.", "Try again after `Retry-After`."),
+    RefusalDoc("unavailable", 503, "A server that is needed here does not answer.", "Try again in some seconds."),
     RefusalDoc("upstream_timeout", 504, "The API behind the gateway took too long. Not charged.", "Try again, or ask for less."),
 )  # fmt: skip

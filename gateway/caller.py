@@ -15,13 +15,13 @@ from django.db import InterfaceError, OperationalError
 from core.clock import now
 from gateway.headers import RawHeaders, find_header
 from gateway.snapshot import in_thread
+from keys.guesses import Guesses, TooManyGuesses
 from keys.hashing import digest, is_well_formed
 from keys.records import KeyRecord, load_record
 from metering.answers import INVALID_KEY, KEY_UNKNOWN_NOW, MISSING_KEY, TOO_MANY_UNKNOWN, Refusal
 
 CACHED_KEYS = 50_000
 UNKNOWN_SECONDS = 30.0
-MISSES_A_MINUTE = 120  # look-ups of unknown keys per address
 
 Loader = Callable[[bytes], Awaitable[KeyRecord | None]]
 RoomKey = TypeVar("RoomKey")
@@ -52,7 +52,7 @@ class Callers:
         self._records: OrderedDict[bytes, tuple[float, KeyRecord]] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._loading: dict[bytes, asyncio.Task[KeyRecord | None]] = {}
-        self._misses: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._guesses = Guesses()
 
     async def identify(self, headers: RawHeaders, address: str) -> tuple[bytes, KeyRecord]:
         """The key's hash and record. Raises Refused."""
@@ -103,10 +103,13 @@ class Callers:
                 return record
         if time.monotonic() - self._unknown.get(key_hash, -UNKNOWN_SECONDS) < UNKNOWN_SECONDS:
             return None
-        self._check_misses(address)
+        try:
+            self._guesses.check(address)
+        except TooManyGuesses as error:
+            raise Refused(TOO_MANY_UNKNOWN) from error
         record = await self.reload(key_hash)
         if record is None:
-            self._count_miss(address)
+            self._guesses.count(address)
         return record
 
     async def _read(self, key_hash: bytes) -> KeyRecord | None:
@@ -118,16 +121,6 @@ class Callers:
             _remember(self._records, key_hash, (time.monotonic(), record))
         return record
 
-    def _check_misses(self, address: str) -> None:
-        """Guessing keys costs us a query each, so an address has so many a minute. Raises Refused."""
-        minute, count = self._misses.get(address, (0, 0))
-        if minute == _minute() and count >= MISSES_A_MINUTE:
-            raise Refused(TOO_MANY_UNKNOWN)
-
-    def _count_miss(self, address: str) -> None:
-        minute, count = self._misses.get(address, (0, 0))
-        _remember(self._misses, address, (_minute(), count + 1 if minute == _minute() else 1))
-
 
 def _remember(room: OrderedDict[RoomKey, RoomValue], name: RoomKey, value: RoomValue) -> None:
     """Put into a bounded room; what was put there longest ago leaves."""
@@ -135,10 +128,6 @@ def _remember(room: OrderedDict[RoomKey, RoomValue], name: RoomKey, value: RoomV
     room.move_to_end(name)
     while len(room) > CACHED_KEYS:
         room.popitem(last=False)
-
-
-def _minute() -> int:
-    return int(time.monotonic() // 60) + 1
 
 
 def presented_key(headers: RawHeaders) -> str | None:

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from drf_spectacular.utils import (
     OpenApiExample,
+    OpenApiResponse,
     PolymorphicProxySerializer,
     extend_schema,
     extend_schema_serializer,
@@ -16,6 +17,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from core.clock import from_micros, now, to_micros
@@ -30,10 +32,40 @@ from metering.standing import meter_standings, window_standings
 from plans.models import Meter
 
 
+class AccountThrottle(SimpleRateThrottle):
+    """Looking is free, polling is not: about this many looks of a key, in the cache. A dead cache lets all through."""
+
+    rate = "120/min"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str | None:
+        caller = request.user
+        return f"account:{caller.record.key_public_id}" if isinstance(caller, Caller) else None
+
+
 class AccountView(APIView):
     """Who a key is, its plan, and what is left. Free: it is neither counted nor limited by the plan."""
 
     authentication_classes = [FareboxKeyAuthentication]
+    throttle_classes = [AccountThrottle]
+
+    @extend_schema_serializer(component_name="RateLimitLeft")
+    class RateLimit(serializers.Serializer[Any]):
+        window_seconds = serializers.IntegerField()
+        limit = serializers.IntegerField(help_text="Calls in any window of this length.")
+        remaining = serializers.IntegerField()
+        of = serializers.ChoiceField(choices=["organization", "key"], help_text="Whose limit it is.")
+
+    @extend_schema_serializer(component_name="PeriodNow")
+    class Period(serializers.Serializer[Any]):
+        start = serializers.DateTimeField(allow_null=True)
+        end = serializers.DateTimeField(allow_null=True, help_text="The first moment of the next period.")
+
+    @extend_schema_serializer(component_name="UsageLeft")
+    class Usage(serializers.Serializer[Any]):
+        meter = serializers.CharField(help_text="Slug of the meter.")
+        used = serializers.CharField(help_text="In the meter's unit, with what is under way.")
+        quota = serializers.CharField(allow_null=True, help_text="Null: no hard limit.")
+        left = serializers.CharField(allow_null=True)
 
     @extend_schema_serializer(component_name="Account")
     class Output(serializers.Serializer[Any]):
@@ -45,21 +77,26 @@ class AccountView(APIView):
         plan = serializers.CharField(help_text="Slug of the plan.")
         door = serializers.CharField(help_text="`open`, or the code with which calls are refused now.")
         features = serializers.ListField(child=serializers.CharField())
-        rate_limits = serializers.ListField(child=serializers.DictField())
-        period = serializers.DictField()
-        usage = serializers.ListField(child=serializers.DictField())
+
+        def get_fields(self) -> dict[str, Any]:
+            return super().get_fields() | {
+                "rate_limits": AccountView.RateLimit(many=True),
+                "period": AccountView.Period(),
+                "usage": AccountView.Usage(many=True),
+            }
 
     @extend_schema(
         operation_id="account",
         summary="Who is this key, its plan, what is left",
-        responses={200: Output, **problems(401, 503)},
+        responses={200: OpenApiResponse(Output, "What the key may do now."), **problems(401, 429, 503)},
     )
     def get(self, request: Request) -> Response:
         caller, at = request.user, now()
         if not isinstance(caller, Caller):
             raise CallRefused(MISSING_KEY)
+        record = current_record(caller)
         try:
-            return Response(_account(current_record(caller), to_micros(at)))
+            return Response(_account(record, to_micros(at)))
         except RedisError as error:
             raise CallRefused(METERING_UNAVAILABLE) from error
         except (OperationalError, InterfaceError) as error:
@@ -138,15 +175,22 @@ class TrackView(APIView):
         def get_fields(self) -> dict[str, Any]:
             return {"events": TrackView.Input(many=True, max_length=settings.MAX_TRACK_EVENTS)}  # type: ignore[call-arg]
 
+    @extend_schema_serializer(component_name="Verdict")
+    class Verdict(serializers.Serializer[Any]):
+        status = serializers.ChoiceField(choices=["accepted", "duplicate", "rejected"])
+        code = serializers.CharField(required=False, help_text="Why it was rejected, for programs.")
+        field = serializers.CharField(required=False, help_text="The field that it was rejected for.")
+        event_id = serializers.UUIDField(required=False, help_text="Of the ledger's event, when accepted.")
+
     @extend_schema_serializer(component_name="Verdicts")
     class Output(serializers.Serializer[Any]):
         accepted = serializers.IntegerField()
         duplicate = serializers.IntegerField()
         rejected = serializers.IntegerField()
-        events = serializers.ListField(
-            child=serializers.DictField(),
-            help_text="A verdict per event, in order: status, code, field, event_id.",
-        )
+
+        def get_fields(self) -> dict[str, Any]:
+            verdicts = TrackView.Verdict(many=True, help_text="A verdict per event, in order.")
+            return super().get_fields() | {"events": verdicts}
 
     @extend_schema(
         operation_id="track_usage",
@@ -154,7 +198,10 @@ class TrackView(APIView):
         request=PolymorphicProxySerializer(
             component_name="Reported", serializers=[Input, Batch], resource_type_field_name=None
         ),
-        responses={200: Output, **problems(400, 401, 413, 503)},
+        responses={
+            200: OpenApiResponse(Output, "A verdict per event; what was rejected is not recorded, the others are."),
+            **problems(400, 401, 413, 415, 503),
+        },
         examples=[
             OpenApiExample(
                 "one event",

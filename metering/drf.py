@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase
+from redis.exceptions import RedisError
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -29,6 +30,7 @@ from core.redis import usage_redis
 from core.redis_layout import organization_key
 from core.request_id import current_request_id
 from keys.authentication import presented_key
+from keys.guesses import TooManyGuesses
 from keys.hashing import digest, is_well_formed
 from keys.record_cache import records
 from keys.records import KeyRecord
@@ -42,6 +44,7 @@ from metering.answers import (
     MISSING_KEY,
     NOT_ON_SALE,
     OUT_OF_SCOPE,
+    TOO_MANY_UNKNOWN,
     Headers,
     Refusal,
     admitted_headers,
@@ -64,6 +67,7 @@ class CallRefused(APIException):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.detail, refusal.code)
         self.status_code = refusal.status
+        self.title = refusal.title
         self.extra_headers: Headers = refusal.headers
 
 
@@ -96,7 +100,8 @@ class RouteTerms:
 
 
 class FareboxKeyAuthentication(BaseAuthentication):
-    """An API key as `Authorization: Bearer` or `X-API-Key`. Raises CallRefused (401, or 503 without PostgreSQL)."""
+    """An API key as `Authorization: Bearer` or `X-API-Key`. Raises CallRefused (401; 429 for an
+    address that guesses; 503 without PostgreSQL)."""
 
     def authenticate(self, request: Request) -> tuple[Caller, KeyRecord]:
         key = presented_key(request, header="X-API-Key")
@@ -105,7 +110,11 @@ class FareboxKeyAuthentication(BaseAuthentication):
         if not is_well_formed(key):
             raise CallRefused(INVALID_KEY)
         key_hash = digest(key)
-        record = _record(lambda: records.find(key_hash, at=now()))
+        address = BaseThrottle().get_ident(request)
+        try:
+            record = _record(lambda: records.find(key_hash, at=now(), address=address))
+        except TooManyGuesses as error:
+            raise CallRefused(TOO_MANY_UNKNOWN) from error
         if record.is_expired(time.time_ns() // 1000):
             raise CallRefused(KEY_EXPIRED)
         return Caller(key_hash, record), record
@@ -175,8 +184,8 @@ class MeteredMixin(APIView):
 def admit(caller: Caller, terms: RouteTerms) -> AdmittedCall:
     """Ask the script; an outdated record is read again once. Raises CallRefused."""
     record, at_us, nonce, started_at = caller.record, time.time_ns() // 1000, new_nonce(), time.monotonic()
-    if _not_entitled(record, terms) is not None:
-        record = _record(lambda: records.reload(caller.key_hash, at=now()))
+    if _not_entitled(record, terms) is not None:  # a change of plan or scopes opens a route at once
+        record = current_record(caller)
     if (refusal := _not_entitled(record, terms)) is not None:
         _count(record, refusal)
         raise CallRefused(refusal)
@@ -258,9 +267,12 @@ _routes = _RouteCache()
 
 def current_record(caller: Caller) -> KeyRecord:
     """The caller's record, read again when Redis knows of a change since: for what is not admitted, and so not told
-    that its record is old. Raises CallRefused, or RedisError."""
+    that its record is old. Raises CallRefused."""
     record = caller.record
-    known = usage_redis().hget(organization_key(record.shard, record.organization_id), "v")
+    try:
+        known = usage_redis().hget(organization_key(record.shard, record.organization_id), "v")
+    except RedisError as error:
+        raise CallRefused(METERING_UNAVAILABLE) from error
     if known is None:  # lost, never "nothing used"
         raise CallRefused(METERING_UNAVAILABLE)
     if int(known) > record.version:

@@ -33,6 +33,14 @@ def test_every_answer_has_its_own_request_id(client: Client) -> None:
     assert first["X-Request-Id"] != second["X-Request-Id"]
 
 
+def test_log_lines_carry_the_id_that_the_client_was_told(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = client.get("/nowhere/", headers={"X-Request-Id": "chosen-by-the-client"})
+    lines = [record.msg for record in caplog.records if record.name.startswith("django_structlog")]
+    assert {line["request_id"] for line in lines if isinstance(line, dict)} == {answer["X-Request-Id"]}
+
+
 def test_an_unknown_page_is_a_page(client: Client) -> None:
     answer = client.get("/nowhere/")
     assert answer.status_code == 404

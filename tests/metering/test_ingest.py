@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import orjson
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from redis import Redis
 
@@ -17,6 +18,7 @@ from core.clock import now
 from core.redis import usage_redis
 from core.redis_layout import organization_key, stream_key
 from metering.drain import drain_all
+from metering.engine import Engine, MeteringUnavailable
 from metering.models import DeadLetter, PeriodTotal, UsageEvent
 from metering.reconcile import reconcile
 from plans.models import Period
@@ -193,16 +195,16 @@ def test_a_full_batch_is_taken_and_its_repeat_gives_duplicates(reporter: Reporte
     assert reconcile(at=now()).is_equal
 
 
-def test_of_twenty_at_once_with_one_id_one_is_taken(reporter: Reporter) -> None:
+def test_of_fifty_at_once_with_one_id_one_is_taken(reporter: Reporter) -> None:
     def send(number: int) -> str:
         try:
             return reporter.statuses(reporter.event(quantity=str(number)))[0]
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(20) as pool:
-        statuses = Counter(pool.map(send, range(1, 21)))
-    assert statuses == {"accepted": 1, "duplicate": 19}
+    with ThreadPoolExecutor(50) as pool:
+        statuses = Counter(pool.map(send, range(1, 51)))
+    assert statuses == {"accepted": 1, "duplicate": 49}
     (event,) = reporter.stream()
     assert reporter.total() == Decimal(event["qty"])
 
@@ -318,6 +320,40 @@ def test_without_redis_the_batch_is_to_be_sent_again(reporter: Reporter, setting
     settings.REDIS_URL = address
     assert reporter.statuses(reporter.event()) == ["accepted"]
     assert reporter.total() == 3
+
+
+@pytest.mark.parametrize("at_query", [1, 2, 3, 4])
+def test_without_postgres_nothing_of_the_batch_is_half_done(reporter: Reporter, at_query: int) -> None:
+    batch = {"events": [reporter.event("a"), reporter.event("b")]}
+    queries = count(1)
+
+    def goes_away(execute: Any, *args: Any) -> Any:
+        if next(queries) >= at_query:
+            raise OperationalError("the server is away")
+        return execute(*args)
+
+    with connection.execute_wrapper(goes_away):
+        problem(reporter.post(batch), 503, "unavailable")
+    assert reporter.stream() == []
+    assert reporter.statuses(*batch["events"]) == ["accepted", "accepted"]
+    assert reporter.total() == 6
+
+
+def test_what_one_shard_took_before_another_failed_is_a_duplicate_of_the_retry(
+    reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Reporter(create_organization(plan="free", shard=18, at=now() - timedelta(days=1)))
+    batch, track, shards = [reporter.event(), other.event()], Engine.track, count(1)
+
+    def second_fails(engine: Engine, shard: int, events: Any) -> Any:
+        if next(shards) == 2:
+            raise MeteringUnavailable
+        return track(engine, shard, events)
+
+    monkeypatch.setattr(Engine, "track", second_fails)
+    problem(reporter.post({"events": batch}), 503, "metering_unavailable")
+    assert reporter.statuses(*batch) == ["duplicate", "accepted"]
+    assert reporter.total() == other.total() == 3
 
 
 def test_an_organization_that_redis_lost_is_told_apart(reporter: Reporter) -> None:

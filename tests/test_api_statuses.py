@@ -1,0 +1,149 @@
+"""Every status that an endpoint of the JSON API declares, provoked: the answer has the status, media type and shape that
+the document says, and its code stands on the page that problem documents link to."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+from jsonschema import Draft202012Validator, FormatChecker
+from redis import Redis
+
+from core.clock import now
+from dashboard.refusal_docs import REFUSALS
+from metering import drf
+from metering.api import AccountThrottle
+from plans.models import Route
+from plans.services import suspend_organization
+from tests.factories import create_route
+from tests.metering.api_kit import Customer
+from tests.metering.test_ingest import Reporter
+
+ACCOUNT, TRACK = "get /api/account/", "post /api/usage/track"
+PLACES = {
+    "get /api/v1/places/search": ("/api/v1/places/search", "?q=Lisbon", "?q="),
+    "get /api/v1/places/reverse": ("/api/v1/places/reverse", "?lat=38.7&lon=-9.1", "?lat=nan&lon=0"),
+}
+
+
+class World:
+    """A customer who may call once a minute, and an owner's service that reports."""
+
+    def __init__(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings, self.monkeypatch = settings, monkeypatch
+        self.customer = Customer.start(per_minute=1)
+        self.reporter = Reporter(self.customer.organization)
+        create_route(self.customer.product, "/v1/reverse")
+
+    def without_redis(self) -> "World":
+        self.settings.REDIS_URL = "redis://127.0.0.1:1/0"
+        return self
+
+    def with_routes(self, **changes: Any) -> "World":
+        Route.objects.filter(product=self.customer.product).update(**changes)
+        drf.forget_cached()
+        return self
+
+    def suspended(self) -> "World":
+        suspend_organization(organization=self.customer.organization, reason="abuse", by=None, at=now())
+        return self
+
+    def one_look_a_minute(self) -> "World":
+        self.monkeypatch.setattr(AccountThrottle, "rate", "1/min")
+        return self
+
+    def get(self, path: str, *, times: int = 1) -> HttpResponse:
+        return [self.customer.get(path) for _ in range(times)][-1]
+
+    def track(self, body: Any, **how: Any) -> Any:
+        return self.reporter.post(body, **how)
+
+
+Provoke = Callable[[World], Any]
+
+
+def _places(path: str, good: str, bad: str) -> dict[int, Provoke]:
+    return {
+        200: lambda w: w.get(path + good),
+        400: lambda w: w.get(path + bad),
+        401: lambda w: Client().get(path + good),
+        402: lambda w: w.suspended().get(path + good),
+        403: lambda w: w.with_routes(required_feature="everything").get(path + good),
+        404: lambda w: w.with_routes(is_active=False).get(path + good),
+        429: lambda w: w.get(path + good, times=2),
+        503: lambda w: w.without_redis().get(path + good),
+    }
+
+
+def _form(world: World) -> Any:
+    return Client().post(
+        "/api/usage/track",
+        {"a": "b"},
+        headers={"Authorization": "Bearer owner-key-for-tests-only-0123456789"},
+    )
+
+
+PROVOKED: dict[str, dict[int, Provoke]] = {
+    ACCOUNT: {
+        200: lambda w: w.get("/api/account/"),
+        401: lambda w: Client().get("/api/account/"),
+        429: lambda w: w.one_look_a_minute().get("/api/account/", times=2),
+        503: lambda w: w.without_redis().get("/api/account/"),
+    },
+    TRACK: {
+        200: lambda w: w.track({"events": [w.reporter.event(), w.reporter.event(), w.reporter.event(quantity="-1")]}),
+        400: lambda w: w.track(b"{"),
+        401: lambda w: w.track(w.reporter.event(), key="wrong"),
+        413: lambda w: w.track({"events": [w.reporter.event()] * 1_001}),
+        415: _form,
+        503: lambda w: w.without_redis().track(w.reporter.event()),
+    },
+    **{name: _places(*paths) for name, paths in PLACES.items()},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return made
+
+
+@pytest.fixture
+def world(
+    transactional_db: None, usage_redis: Redis, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    return World(settings, monkeypatch)
+
+
+def test_every_declared_status_is_provoked(document: dict[str, Any]) -> None:
+    declared = {
+        f"{method} {path}": {int(status) for status in operation["responses"]}
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+    assert declared == {name: set(by_status) for name, by_status in PROVOKED.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [(name, status) for name, by_status in PROVOKED.items() for status in by_status]
+)
+def test_an_answer_is_as_the_document_says(
+    world: World, document: dict[str, Any], name: str, status: int
+) -> None:
+    answer = PROVOKED[name][status](world)
+    assert answer.status_code == status, answer.content
+    assert answer["X-Request-Id"].startswith("req_")
+    method, path = name.split()
+    declared = document["paths"][path][method]["responses"][str(status)]
+    assert declared["description"]
+    schema = declared["content"][answer["Content-Type"]]["schema"]
+    body = answer.json()
+    Draft202012Validator(
+        schema | {"components": document["components"]}, format_checker=FormatChecker()
+    ).validate(body)
+    if status >= 400:
+        assert body["code"] in {refusal.code for refusal in REFUSALS}
+    if status in (429, 503) and answer["Content-Type"] == "application/problem+json":
+        assert int(answer["Retry-After"]) > 0
