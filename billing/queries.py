@@ -26,7 +26,7 @@ def rate_so_far(period: Period, quantities: Mapping[str, Decimal]) -> Rated:
     quantity is written off (ENGINE.md, section 4); a yearly fee stands in the first month of its year."""
     terms = terms_of(period.version)
     if period.is_trial:
-        unsold = tuple(replace(price, overage_price=None) for price in terms.usage)
+        unsold = tuple(replace(price, unit_price=None) for price in terms.usage)
         return rate_period(replace(terms, usage=unsold), quantities, charge_fee=False)
     return rate_period(terms, quantities, charge_fee=fee_is_due(period))
 

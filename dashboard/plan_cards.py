@@ -67,9 +67,9 @@ def _short_money(amount_minor: int, currency: str) -> str:
 
 def _overage(version: PlanVersion) -> str:
     component = next(iter(version.components.all()), None)
-    if component is None or component.overage_price is None:
+    if component is None or component.unit_price is None:
         return "then refused"
-    price = component.overage_price.normalize()
+    price = component.unit_price.normalize()
     return f"then {_symbol(version.currency)}{price:f} a {component.meter.unit}"
 
 
@@ -80,7 +80,7 @@ def _symbol(currency: str) -> str:
 def _example(version: PlanVersion) -> str:
     """What 120,000 calls in a month cost, worked out by the rating that bills them."""
     terms = terms_of(version)
-    if any(price.overage_price is None and price.included < EXAMPLE_CALLS for price in terms.usage):
+    if any(price.unit_price is None and price.included < EXAMPLE_CALLS for price in terms.usage):
         return f"stops at {int(terms.usage[0].included):,} calls"
     rated = rate_period(terms, {price.meter: EXAMPLE_CALLS for price in terms.usage[:1]})
     return format_money(rated.total_minor, rated.currency)

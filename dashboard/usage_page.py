@@ -229,7 +229,7 @@ def _included(period: Period, meter: Meter, mode: str) -> tuple[Decimal | None, 
     component = period.version.components.filter(meter=meter).first()
     if component is None:
         return None, False
-    return component.included, period.is_trial or component.overage_price is None
+    return component.included, period.is_trial or component.unit_price is None
 
 
 def _window(period: Period, step: str, at: datetime) -> tuple[datetime, datetime]:

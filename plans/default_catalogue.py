@@ -74,7 +74,7 @@ def _install(offer: PlanOffer, position: int, meter: Meter, at: datetime) -> Pla
         texts=list(offer.texts),
     )
     PriceComponent.objects.create(
-        version=version, meter=meter, included=offer.included, overage_price=offer.overage
+        version=version, meter=meter, included=offer.included, unit_price=offer.overage
     )
     RateLimit.objects.create(version=version, window_seconds=60, calls=offer.per_minute)
     return publish_version(version=version, by=None, at=at)

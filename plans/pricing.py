@@ -15,12 +15,12 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class UsagePrice:
-    """What usage of one meter costs. `overage_price` (major units a unit) None: nothing beyond `included` is sold."""
+    """What usage of one meter costs. `unit_price` (major units a unit) None: nothing beyond `included` is sold."""
 
     meter: str
     unit: str
     included: Decimal
-    overage_price: Decimal | None
+    unit_price: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def usage_tiers(price: UsagePrice, quantity: Decimal) -> tuple[Tier, ...]:
     tiers = [Tier(ZERO, price.included, within, ZERO, ZERO)]
     over = quantity - within
     if over > 0:
-        each = price.overage_price if price.overage_price is not None else ZERO
+        each = price.unit_price if price.unit_price is not None else ZERO
         tiers.append(Tier(price.included, None, over, each, over * each))
     return tuple(tier for tier in tiers if tier.quantity) or tuple(tiers[:1])
 

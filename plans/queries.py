@@ -65,7 +65,7 @@ def newest_version(plan_slug: str) -> PlanVersion:
 def terms_of(version: PlanVersion) -> Terms:
     """The priced side of a version, for plans/pricing.py."""
     components = sorted(version.components.all(), key=lambda component: component.pk)  # prefetched by lists
-    usage = [UsagePrice(c.meter.slug, c.meter.unit, c.included, c.overage_price) for c in components]
+    usage = [UsagePrice(c.meter.slug, c.meter.unit, c.included, c.unit_price) for c in components]
     return Terms(version.plan.name, version.currency, version.fee_minor, tuple(usage))
 
 
@@ -200,7 +200,7 @@ def _period_facts(standing: Standing) -> list[PeriodFacts]:
 
 def _quotas(version: PlanVersion) -> tuple[QuotaTerms, ...]:
     return tuple(
-        QuotaTerms(c.meter_id, c.meter.decimals, c.included, c.overage_price is not None)
+        QuotaTerms(c.meter_id, c.meter.decimals, c.included, c.sells_more)
         for c in version.components.all()
     )
 

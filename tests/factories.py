@@ -153,7 +153,7 @@ def create_plan(
     *,
     fee_minor: int = 0,
     included: Decimal = Decimal(1_000),
-    overage_price: Decimal | None = None,
+    unit_price: Decimal | None = None,
     per_minute: int = 10,
     trial_days: int = 0,
     features: tuple[str, ...] = (),
@@ -166,7 +166,7 @@ def create_plan(
         plan=plan, number=1, fee_minor=fee_minor, trial_days=trial_days, features=list(features)
     )
     PriceComponent.objects.create(
-        version=version, meter=meter or create_meter(), included=included, overage_price=overage_price
+        version=version, meter=meter or create_meter(), included=included, unit_price=unit_price
     )
     for seconds, calls in windows or ((60, per_minute),):
         RateLimit.objects.create(version=version, window_seconds=seconds, calls=calls)

@@ -10,8 +10,8 @@ django.setup()
 
 from django_migration_linter import MigrationLinter  # noqa: E402 - needs the settings
 
-# Makes the ledger's tables; no older version can be running on them.
-FIRST_RELEASE = ["0002_partitions"]
+# Written before the first release: no older version can be running on their tables.
+FIRST_RELEASE = ["0002_partitions", "0003_pricing_and_controls"]
 OURS = ["accounts", "plans", "keys", "metering", "billing", "dashboard"]
 
 

@@ -28,20 +28,85 @@ class Aggregation(models.TextChoices):
     MAX = "max", "Maximum"
     LAST = "last", "Last"
     UNIQUE = "unique", "Unique count"
+    TIME_WEIGHTED = "time_weighted", "Time-weighted sum"
+
+
+class TimeUnit(models.TextChoices):
+    """By what a time-weighted sum is divided: 3 GB for two hours are 6 GB-hours; over a month of 720 h, 0.0083 GB-months."""
+
+    HOUR = "hour", "Hour"
+    DAY = "day", "Day"
+    MONTH = "month", "Usage month"
+
+
+ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
+CAPPABLE = (*ADDITIVE, Aggregation.MAX)  # what doors can bound before it happens (ENGINE.md, section 4)
 
 
 class Meter(models.Model):
-    """What is counted. `decimals` fixes the smallest unit in which Redis counts whole numbers."""
+    """What is counted. `decimals` fixes the smallest unit in which Redis counts whole numbers.
+
+    Usage may be reported in `base_unit`, of which `base_per_unit` make one unit (1 GB = 1,000,000,000 byte). `filters`
+    names the property values that count (others are recorded with quantity 0, reason `filtered`); `dimensions` are the
+    properties that totals keep apart, so that prices can differ by them.
+    """
 
     slug = models.CharField(max_length=60, unique=True, validators=[SLUG])
     name = models.CharField(max_length=120)
     unit = models.CharField(max_length=30, help_text="Singular, as on an invoice: call, token, GB-hour.")
-    aggregation = models.CharField(max_length=8, choices=Aggregation.choices, default=Aggregation.SUM)
+    aggregation = models.CharField(max_length=13, choices=Aggregation.choices, default=Aggregation.SUM)
     decimals = models.PositiveSmallIntegerField(default=0, validators=[MaxValueValidator(9)])
+    base_unit = models.CharField(
+        max_length=30, blank=True, help_text="A smaller unit that usage may be reported in, for example byte."
+    )
+    base_per_unit = models.DecimalField(
+        max_digits=24,
+        decimal_places=0,
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text="How many base units make one unit: 1000000000 bytes are one GB.",
+    )
+    time_unit = models.CharField(
+        max_length=5,
+        choices=TimeUnit.choices,
+        blank=True,
+        help_text="Time-weighted sums only: what the quantity is multiplied by.",
+    )
+    value_property = models.CharField(
+        max_length=60,
+        blank=True,
+        help_text="Unique counts only: the event property whose different values are counted.",
+    )
+    dimensions = ArrayField(
+        models.CharField(max_length=60),
+        default=list,
+        blank=True,
+        help_text="Event properties that prices may differ by: model, region, instance_type.",
+    )
+    filters = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Only these property values count, for example {"direction": ["egress"]}.',
+    )
     archived_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(decimals__lte=9), name="meter_decimals")]
+        constraints = [
+            models.CheckConstraint(condition=Q(decimals__lte=9), name="meter_decimals"),
+            models.CheckConstraint(condition=Q(base_per_unit__gte=1), name="meter_base_per_unit"),
+        ]
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether totals of hours may be added up to the total of a period."""
+        return self.aggregation in ADDITIVE
+
+    def clean(self) -> None:
+        """A time-weighted sum needs its time, a unique count its property."""
+        if (self.aggregation == Aggregation.TIME_WEIGHTED) != bool(self.time_unit):
+            raise ValidationError({"time_unit": "Time-weighted sums have one, other meters none."})
+        if (self.aggregation == Aggregation.UNIQUE) != bool(self.value_property):
+            raise ValidationError({"value_property": "Unique counts have one, other meters none."})
 
     def __str__(self) -> str:
         return self.name

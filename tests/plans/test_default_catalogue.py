@@ -18,7 +18,7 @@ def test_the_four_plans_are_on_sale_as_designed() -> None:
             v.plan.slug,
             v.fee_minor,
             int(c.included),
-            c.overage_price and format(c.overage_price.normalize(), "f"),
+            c.unit_price and format(c.unit_price.normalize(), "f"),
             v.trial_days,
         )
         for v in public_versions()
