@@ -7,13 +7,13 @@ from decimal import Decimal
 
 from accounts.models import Organization
 from metering.queries import period_quantities
-from plans.models import Interval, Period, PlanVersion, Subscription, SubscriptionStatus
+from plans.history import PAYING, monthly_fee_minor
+from plans.models import Interval, Period, Subscription
 from plans.periods import month_number
 from plans.pricing import Rated, rate_period
 from plans.queries import terms_of
 
 MONTHS_A_YEAR = 12
-PAYING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
 
 
 def period_cost(organization: Organization, *, period: Period) -> Rated:
@@ -37,13 +37,6 @@ def fee_is_due(period: Period) -> bool:
         return False
     months = month_number(period.anchor, period.starts_at)
     return period.version.interval == Interval.MONTH or months % MONTHS_A_YEAR == 0
-
-
-def monthly_fee_minor(version: PlanVersion) -> int:
-    """The fee as a share of one month, whole minor units (a yearly fee is divided by twelve, rounded half up)."""
-    if version.interval == Interval.MONTH:
-        return version.fee_minor
-    return (2 * version.fee_minor + MONTHS_A_YEAR) // (2 * MONTHS_A_YEAR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from django.db.models import Count, Exists, OuterRef, Q
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
 from core.errors import PortalError
 from plans.door import LARGEST_UNITS, smallest_units
+from plans.history import record_event
 from plans.models import (
     Period,
     PlanVersion,
     Subscription,
+    SubscriptionEventKind,
     SubscriptionStatus,
     VersionState,
 )
@@ -91,6 +93,9 @@ def start_subscription(
         trial_ends_at=trial_ends_at,
     )
     _lay_periods(subscription, start=at)
+    in_trial = subscription.status == SubscriptionStatus.TRIALING
+    kind = SubscriptionEventKind.TRIAL_STARTED if in_trial else SubscriptionEventKind.STARTED
+    record_event(subscription, kind, at=at)
     raise_version(organization, is_new=is_first)
     _audit(
         organization,
@@ -176,6 +181,7 @@ def cancel_subscription(*, subscription: Subscription, by: User | None, at: date
         raise NothingToChange("This subscription is cancelled already.")
     subscription.cancels_at, subscription.next_version = _period_at(subscription, at).ends_at, None
     subscription.save(update_fields=["cancels_at", "next_version"])
+    record_event(subscription, SubscriptionEventKind.CANCELLATION_PLANNED, at=at)
     _relay_future(subscription, at)
     raise_version(subscription.organization)
     _audit(
@@ -196,6 +202,7 @@ def undo_cancellation(*, subscription: Subscription, by: User | None, at: dateti
         raise NothingToChange("There is no cancellation to undo.")
     subscription.cancels_at = None
     subscription.save(update_fields=["cancels_at"])
+    record_event(subscription, SubscriptionEventKind.CANCELLATION_UNDONE, at=at)
     raise_version(subscription.organization)
     _audit(
         subscription.organization,
@@ -213,8 +220,13 @@ def activate_subscription(*, subscription: Subscription, by: User | None, at: da
     subscription = _reread(subscription)
     if subscription.ended_at is not None:
         raise NothingToChange("This subscription has ended.")
+    was = subscription.status
     subscription.status, subscription.past_due_since = SubscriptionStatus.ACTIVE, None
     subscription.save(update_fields=["status", "past_due_since"])
+    converts = was == SubscriptionStatus.TRIALING
+    kind = SubscriptionEventKind.TRIAL_CONVERTED if converts else SubscriptionEventKind.PAID
+    if was != SubscriptionStatus.ACTIVE:
+        record_event(subscription, kind, at=at)
     raise_version(subscription.organization)
     _audit(
         subscription.organization,
@@ -223,6 +235,34 @@ def activate_subscription(*, subscription: Subscription, by: User | None, at: da
         subscription.public_id,
         at,
     )
+    return subscription
+
+
+@transaction.atomic
+def mark_past_due(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
+    """A payment failed or its due date passed: calls pass for the grace days, with a warning. Raises NothingToChange."""
+    subscription = _reread(subscription)
+    if subscription.status != SubscriptionStatus.ACTIVE or subscription.ended_at is not None:
+        raise NothingToChange("Only an active subscription can become past due.")
+    subscription.status, subscription.past_due_since = SubscriptionStatus.PAST_DUE, at
+    subscription.save(update_fields=["status", "past_due_since"])
+    record_event(subscription, SubscriptionEventKind.PAST_DUE, at=at)
+    raise_version(subscription.organization)
+    _audit(subscription.organization, by, "subscription.past_due", subscription.public_id, at)
+    return subscription
+
+
+@transaction.atomic
+def suspend_for_payment(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
+    """The grace days are over: 402 `payment_required` until somebody pays. Raises NothingToChange."""
+    subscription = _reread(subscription)
+    if subscription.status != SubscriptionStatus.PAST_DUE or subscription.ended_at is not None:
+        raise NothingToChange("Only a past-due subscription can be suspended for payment.")
+    subscription.status = SubscriptionStatus.SUSPENDED
+    subscription.save(update_fields=["status"])
+    record_event(subscription, SubscriptionEventKind.SUSPENDED, at=at)
+    raise_version(subscription.organization)
+    _audit(subscription.organization, by, "subscription.suspended", subscription.public_id, at)
     return subscription
 
 
@@ -283,6 +323,7 @@ def _finish(subscription: Subscription, at: datetime) -> bool:
     subscription.periods.filter(starts_at__gte=end).delete()
     subscription.status, subscription.ended_at = SubscriptionStatus.CANCELLED, end
     subscription.save(update_fields=["status", "ended_at"])
+    record_event(subscription, SubscriptionEventKind.ENDED, at=end)
     return True
 
 
@@ -293,13 +334,13 @@ def _take_next(subscription: Subscription, at: datetime) -> bool:
     present = _period_at(subscription, at)
     if present.version_id != subscription.next_version_id:
         return False
-    subscription.version_id, subscription.next_version = (
-        subscription.next_version_id,
-        None,
-    )
+    old = subscription.version
+    subscription.version, subscription.next_version = present.version, None
     if subscription.status == SubscriptionStatus.TRIALING and present.version.is_free:
         subscription.status = SubscriptionStatus.ACTIVE
     subscription.save(update_fields=["version", "next_version", "status"])
+    kind = SubscriptionEventKind.PLAN_CHANGED
+    record_event(subscription, kind, at=present.starts_at, previous_version=old)
     return True
 
 
@@ -337,6 +378,7 @@ def _restart(
         old.periods.filter(ends_at__gt=at).update(ends_at=at)
         old.status, old.ended_at = SubscriptionStatus.CANCELLED, at
         old.save(update_fields=["status", "ended_at"])
+        record_event(old, SubscriptionEventKind.ENDED, at=at)
     return start_subscription(organization=organization, version=version, by=by, at=at)
 
 
@@ -369,7 +411,7 @@ def _upgrade(
         if trial_ends_at is None:
             raise PaymentNeeded
         subscription.status = SubscriptionStatus.TRIALING
-    subscription.version, subscription.next_version = version, None
+    old, subscription.version, subscription.next_version = subscription.version, version, None
     subscription.trial_ends_at, subscription.cancels_at = trial_ends_at, None
     subscription.save(
         update_fields=[
@@ -380,6 +422,7 @@ def _upgrade(
             "cancels_at",
         ]
     )
+    record_event(subscription, SubscriptionEventKind.PLAN_CHANGED, at=at, previous_version=old)
     subscription.periods.filter(starts_at__gte=at).delete()
     subscription.periods.filter(ends_at__gt=at).update(ends_at=at)
     _lay_periods(subscription, start=at)

@@ -159,11 +159,17 @@ def create_plan(
     features: tuple[str, ...] = (),
     meter: Meter | None = None,
     windows: tuple[tuple[int, int], ...] = (),
+    interval: str = "month",
 ) -> PlanVersion:
     """A published plan of one version; `windows` (seconds, calls) replace `per_minute`."""
     plan = Plan.objects.create(slug=slug, name=slug.title(), position=10 + next(_number))
     version = PlanVersion.objects.create(
-        plan=plan, number=1, fee_minor=fee_minor, trial_days=trial_days, features=list(features)
+        plan=plan,
+        number=1,
+        fee_minor=fee_minor,
+        trial_days=trial_days,
+        features=list(features),
+        interval=interval,
     )
     PriceComponent.objects.create(
         version=version, meter=meter or create_meter(), included=included, unit_price=unit_price
