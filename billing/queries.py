@@ -21,14 +21,21 @@ def period_cost(organization: Organization, *, period: Period) -> Rated:
     return rate_so_far(period, period_quantities(organization, period=period, mode="live"))
 
 
-def rate_so_far(period: Period, quantities: Mapping[str, Decimal]) -> Rated:
+def rate_so_far(period: Period, quantities: Mapping[tuple[str, str], Decimal]) -> Rated:
     """The cost of these quantities in this period. In a trial there is no fee, and what was reported above the included
     quantity is written off (ENGINE.md, section 4); a yearly fee stands in the first month of its year."""
-    terms = terms_of(period.version)
+    terms, usage = terms_of(period.version), _per_meter(quantities)
     if period.is_trial:
         unsold = tuple(replace(price, unit_price=None) for price in terms.usage)
-        return rate_period(replace(terms, usage=unsold), quantities, charge_fee=False)
-    return rate_period(terms, quantities, charge_fee=fee_is_due(period))
+        return rate_period(replace(terms, usage=unsold), usage, charge_fee=False)
+    return rate_period(terms, usage, charge_fee=fee_is_due(period))
+
+
+def _per_meter(quantities: Mapping[tuple[str, str], Decimal]) -> dict[str, Decimal]:
+    usage: dict[str, Decimal] = {}
+    for (meter, _), quantity in quantities.items():
+        usage[meter] = usage.get(meter, Decimal(0)) + quantity
+    return usage
 
 
 def fee_is_due(period: Period) -> bool:

@@ -1,0 +1,102 @@
+"""Staff lists of documents and credit. Ledgers are seen here, never edited: acts have pages of their own."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from billing.models import (
+    BillingAccount,
+    CreditEntry,
+    CreditGrant,
+    CreditTransaction,
+    Invoice,
+    Statement,
+    StatementLine,
+    StatementTier,
+)
+from core.readonly_admin import ReadOnlyAdmin
+
+
+@admin.register(BillingAccount)
+class BillingAccountAdmin(admin.ModelAdmin[BillingAccount]):
+    list_display = ("organization", "number_prefix", "legal_name", "tax_id", "currency", "next_number")
+    list_select_related = ("organization",)
+    search_fields = ("organization__name", "legal_name", "number_prefix")
+    readonly_fields = ("organization", "number_prefix", "next_number")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # made with the first document
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class _ReadOnlyInline(admin.TabularInline[Any, Any]):
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class StatementLineInline(_ReadOnlyInline):
+    model = StatementLine
+    fields = ("position", "kind", "text", "dimension", "quantity", "unit", "amount_minor")
+
+
+@admin.register(Statement)
+class StatementAdmin(ReadOnlyAdmin):
+    list_display = ("number", "organization", "kind", "state", "total_minor", "currency", "finalised_at")
+    list_filter = ("kind", "state", "currency")
+    list_select_related = ("organization",)
+    search_fields = ("number", "public_id", "organization__name")
+    date_hierarchy = "finalised_at"
+    inlines = (StatementLineInline,)
+
+
+class StatementTierInline(_ReadOnlyInline):
+    model = StatementTier
+    fields = ("position", "start", "end", "quantity", "unit_price", "flat", "amount")
+
+
+@admin.register(StatementLine)
+class StatementLineAdmin(ReadOnlyAdmin):
+    list_display = ("statement", "position", "kind", "text", "quantity", "unit", "amount_minor")
+    list_filter = ("kind",)
+    list_select_related = ("statement",)
+    search_fields = ("statement__number",)
+    inlines = (StatementTierInline,)
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(ReadOnlyAdmin):
+    list_display = ("statement", "organization", "state", "amount_minor", "currency", "due_at", "paid_at")
+    list_filter = ("state", "collector", "currency")
+    list_select_related = ("organization", "statement")
+    search_fields = ("public_id", "statement__number", "organization__name")
+
+
+@admin.register(CreditGrant)
+class CreditGrantAdmin(ReadOnlyAdmin):
+    list_display = ("organization", "amount_minor", "currency", "source", "reason", "at", "expires_at")
+    list_filter = ("source", "currency")
+    list_select_related = ("organization",)
+    search_fields = ("public_id", "organization__name")
+
+
+class CreditEntryInline(_ReadOnlyInline):
+    model = CreditEntry
+    fields = ("account", "amount_minor", "currency", "grant")
+
+
+@admin.register(CreditTransaction)
+class CreditTransactionAdmin(ReadOnlyAdmin):
+    list_display = ("organization", "kind", "invoice", "at")
+    list_filter = ("kind",)
+    list_select_related = ("organization", "invoice")
+    search_fields = ("organization__name",)
+    inlines = (CreditEntryInline,)

@@ -1,0 +1,39 @@
+"""Statements, invoices and prepaid credits: what was charged, in rows that never change."""
+
+from billing.models.account import BillingAccount
+from billing.models.credit import (
+    CreditAccount,
+    CreditEntry,
+    CreditGrant,
+    CreditSource,
+    CreditTransaction,
+    CreditTransactionKind,
+)
+from billing.models.invoice import CollectorName, Invoice, InvoiceState
+from billing.models.statement import (
+    LineKind,
+    Statement,
+    StatementKind,
+    StatementLine,
+    StatementState,
+    StatementTier,
+)
+
+__all__ = [
+    "BillingAccount",
+    "CollectorName",
+    "CreditAccount",
+    "CreditEntry",
+    "CreditGrant",
+    "CreditSource",
+    "CreditTransaction",
+    "CreditTransactionKind",
+    "Invoice",
+    "InvoiceState",
+    "LineKind",
+    "Statement",
+    "StatementKind",
+    "StatementLine",
+    "StatementState",
+    "StatementTier",
+]
