@@ -7,6 +7,8 @@ the movements of any span of time add up.
 
 from datetime import datetime
 
+from django.db import transaction
+
 from plans.models import (
     Interval,
     PlanVersion,
@@ -34,18 +36,66 @@ def record_event(
     at: datetime,
     previous_version: PlanVersion | None = None,
 ) -> SubscriptionEvent:
-    """Log what has just been done to a subscription, inside the act's transaction, whose lock orders the events."""
-    last = SubscriptionEvent.objects.for_organization(subscription.organization).order_by("pk").last()
-    version = subscription.version
+    """Log what has just been done to a subscription, inside the act's transaction, whose lock orders the events.
+
+    A change of currency is two rows: the revenue of the old currency ends, that of the new one begins.
+    """
+    version, paid_before = subscription.version, _last_mrr(subscription)
+    if paid_before and paid_before.currency != version.currency:
+        _row(subscription, kind, at, previous_version, paid_before.currency, 0, paid_before.mrr_minor)
+        paid_before = None
     pays = subscription.status in PAYING and subscription.ended_at is None
+    mrr, previous = monthly_fee_minor(version) if pays else 0, paid_before.mrr_minor if paid_before else 0
+    return _row(subscription, kind, at, previous_version, version.currency, mrr, previous)
+
+
+def record_end(subscription: Subscription, *, was: str, at: datetime) -> None:
+    """Log the end of a subscription whose status `was`; of a trial also that it ended without payment."""
+    if was == SubscriptionStatus.TRIALING:
+        record_trial_end(subscription, at=at)
+    record_event(subscription, SubscriptionEventKind.ENDED, at=at)
+
+
+def record_trial_end(subscription: Subscription, *, at: datetime) -> bool:
+    """Log, once, that a trial ended without payment; whether it was not logged before."""
+    kind = SubscriptionEventKind.TRIAL_ENDED
+    if subscription.trial_ends_at is None or subscription.events.filter(kind=kind).exists():
+        return False
+    record_event(subscription, kind, at=min(at, subscription.trial_ends_at))
+    return True
+
+
+def log_ended_trials(*, at: datetime, limit: int = 500) -> int:
+    """Log trials that ran out since without payment; how many. Idempotent."""
+    due = Subscription.objects.filter(
+        status=SubscriptionStatus.TRIALING, ended_at=None, trial_ends_at__lte=at
+    ).exclude(events__kind=SubscriptionEventKind.TRIAL_ENDED)
+    return sum(_log_ended_trial(pk, at) for pk in due.values_list("pk", flat=True)[:limit])
+
+
+@transaction.atomic
+def _log_ended_trial(pk: int, at: datetime) -> bool:
+    subscription = Subscription.objects.select_for_update().get(pk=pk)
+    still = subscription.status == SubscriptionStatus.TRIALING and subscription.ended_at is None
+    return still and record_trial_end(subscription, at=at)
+
+
+def _last_mrr(subscription: Subscription) -> SubscriptionEvent | None:
+    return SubscriptionEvent.objects.for_organization(subscription.organization).order_by("pk").last()
+
+
+def _row(
+    subscription: Subscription, kind: SubscriptionEventKind, at: datetime, previous_version: PlanVersion | None,
+    currency: str, mrr_minor: int, previous_minor: int,
+) -> SubscriptionEvent:  # fmt: skip
     return SubscriptionEvent.objects.create(
         organization=subscription.organization,
         subscription=subscription,
         kind=kind,
         at=at,
-        version=version,
+        version=subscription.version,
         previous_version=previous_version,
-        currency=version.currency,
-        mrr_minor=monthly_fee_minor(version) if pays else 0,
-        previous_mrr_minor=last.mrr_minor if last else 0,
+        currency=currency,
+        mrr_minor=mrr_minor,
+        previous_mrr_minor=previous_minor,
     )

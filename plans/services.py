@@ -9,7 +9,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
 from core.errors import PortalError
 from plans.door import LARGEST_UNITS, smallest_units
-from plans.history import record_event
+from plans.history import log_ended_trials, record_end, record_event
 from plans.models import (
     Period,
     PlanVersion,
@@ -296,7 +296,9 @@ def roll_periods(*, at: datetime, limit: int = 500) -> int:
         .order_by("pk")
         .values_list("pk", flat=True)[:limit]
     )
-    return sum(_roll(pk, at) for pk in due)
+    moved = sum(_roll(pk, at) for pk in due)
+    log_ended_trials(at=at)
+    return moved
 
 
 @transaction.atomic
@@ -321,9 +323,10 @@ def _finish(subscription: Subscription, at: datetime) -> bool:
     if end is None or end > at:
         return False
     subscription.periods.filter(starts_at__gte=end).delete()
+    was = subscription.status
     subscription.status, subscription.ended_at = SubscriptionStatus.CANCELLED, end
     subscription.save(update_fields=["status", "ended_at"])
-    record_event(subscription, SubscriptionEventKind.ENDED, at=end)
+    record_end(subscription, was=was, at=end)
     return True
 
 
@@ -376,9 +379,9 @@ def _restart(
     if old.ended_at is None:
         old.periods.filter(starts_at__gte=at).delete()
         old.periods.filter(ends_at__gt=at).update(ends_at=at)
-        old.status, old.ended_at = SubscriptionStatus.CANCELLED, at
+        was, old.status, old.ended_at = old.status, SubscriptionStatus.CANCELLED, at
         old.save(update_fields=["status", "ended_at"])
-        record_event(old, SubscriptionEventKind.ENDED, at=at)
+        record_end(old, was=was, at=at)
     return start_subscription(organization=organization, version=version, by=by, at=at)
 
 

@@ -160,6 +160,7 @@ def create_plan(
     meter: Meter | None = None,
     windows: tuple[tuple[int, int], ...] = (),
     interval: str = "month",
+    currency: str = "USD",
 ) -> PlanVersion:
     """A published plan of one version; `windows` (seconds, calls) replace `per_minute`."""
     plan = Plan.objects.create(slug=slug, name=slug.title(), position=10 + next(_number))
@@ -170,6 +171,7 @@ def create_plan(
         trial_days=trial_days,
         features=list(features),
         interval=interval,
+        currency=currency,
     )
     PriceComponent.objects.create(
         version=version, meter=meter or create_meter(), included=included, unit_price=unit_price

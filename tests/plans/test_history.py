@@ -76,6 +76,40 @@ def test_a_yearly_fee_counts_a_twelfth() -> None:
     assert events(organization) == [(Kind.STARTED, 0, 8_33)]
 
 
+def test_a_trial_that_runs_out_is_logged_once_at_its_end() -> None:
+    organization = create_organization(plan="starter", at=START)
+    for days in (13, 15, 16):
+        roll_periods(at=START + timedelta(days=days))
+    assert [kind for kind, *_ in events(organization)] == [Kind.TRIAL_STARTED, Kind.TRIAL_ENDED]
+    assert SubscriptionEvent.objects.for_organization(organization).latest("pk").at == START + timedelta(
+        days=14
+    )
+
+
+def test_a_trial_that_is_left_for_another_plan_has_ended_then() -> None:
+    organization = create_organization(plan="starter", at=START)
+    change_plan(
+        subscription=organization.subscriptions.get(), version=newest_version("free"), by=None,
+        at=START + timedelta(days=20),
+    )  # fmt: skip
+    kinds = [kind for kind, *_ in events(organization)]
+    assert kinds == [Kind.TRIAL_STARTED, Kind.TRIAL_ENDED, Kind.ENDED, Kind.STARTED]
+
+
+def test_another_currency_ends_the_revenue_of_the_old_one() -> None:
+    organization = create_organization(plan="", at=START)
+    dollars, euros = (
+        create_plan("dollars", fee_minor=100),
+        create_plan("euros", fee_minor=900, currency="EUR"),
+    )
+    subscription = _start(organization, dollars)
+    change_plan(subscription=subscription, version=euros, by=None, at=START + timedelta(days=3))
+    rows = SubscriptionEvent.objects.for_organization(organization).order_by("pk")
+    assert [(r.currency, r.previous_mrr_minor, r.mrr_minor) for r in rows] == [
+        ("USD", 0, 100), ("USD", 100, 0), ("EUR", 0, 900)
+    ]  # fmt: skip
+
+
 def test_the_log_cannot_be_changed() -> None:
     organization = create_organization(plan="free", at=START)
     event = SubscriptionEvent.objects.for_organization(organization).get()
