@@ -67,7 +67,7 @@ def _drain(raw: list[bytes]) -> None:
 def _bare_copy(entries: list[Entry]) -> None:
     """COPY into a table with the ledger's columns and indexes and nothing else."""
     with connection.cursor() as cursor:
-        cursor.execute(BATCH_TABLE.replace("usage_batch_1", "bare").replace("ON COMMIT DELETE ROWS", ""))
+        cursor.execute(BATCH_TABLE.replace("usage_batch_2", "bare").replace("ON COMMIT DELETE ROWS", ""))
         cursor.execute("CREATE TABLE bare_events AS TABLE bare WITH NO DATA")
         for columns in ("organization_id, id, occurred_us", "organization_id, mode, meter_id, occurred_us",
                         "organization_id, mode, occurred_us DESC, id"):  # fmt: skip

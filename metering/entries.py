@@ -15,7 +15,7 @@ from metering.events import BadEvent, Event
 COLUMNS = (
     "n", "id", "occurred_us", "received_us", "organization_id", "mode", "meter_id", "period_id", "quantity",
     "api_key_id", "product_id", "route_id", "status", "duration_us", "bytes_in", "bytes_out", "reason", "door",
-    "source", "external_id", "request_id", "corrects_id", "corrects_us", "properties", "shard", "epoch", "seq",
+    "source", "external_id", "request_id", "corrects_id", "corrects_us", "properties", "dimension", "shard", "epoch", "seq",
 )  # fmt: skip
 EARLIEST_US = to_micros(datetime(2015, 1, 1, tzinfo=UTC))
 AHEAD_US = (
@@ -23,7 +23,14 @@ AHEAD_US = (
 )  # an event of a later year is a broken clock, and would make partitions for ever
 NULL = "\\N"
 PROPERTIES_BYTES = 2048
-_LONGEST = (("reason", 40), ("door", 8), ("source", 80), ("external_id", 200), ("request_id", 40))
+_LONGEST = (
+    ("reason", 40),
+    ("door", 8),
+    ("source", 80),
+    ("external_id", 200),
+    ("request_id", 40),
+    ("dimension", 200),
+)
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -100,12 +107,13 @@ def _line(n: int, shard: int, entry: Entry) -> str:
     e = entry.event
     assert e is not None  # noqa: S101  # unreadable entries never get here
     properties = NULL if e.properties is None else orjson.dumps(e.properties).decode().translate(_ESCAPES)
+    dimension = NULL if e.dimension is None else e.dimension.translate(_ESCAPES)
     return (
         f"{n}\t{e.id}\t{e.occurred_at_us}\t{e.received_at_us or e.occurred_at_us}\t{e.organization_id}\t{e.mode}\t"
         f"{e.meter_id}\t{e.period_id}\t{e.quantity:f}\t{e.api_key_id or 0}\t{e.product_id or 0}\t{e.route_id or 0}\t"
         f"{e.status or 0}\t{e.duration_us or 0}\t{e.bytes_in or 0}\t{e.bytes_out or 0}\t{_text(e.reason)}\t"
         f"{_text(e.door)}\t{_text(e.source)}\t{_text(e.external_id)}\t{_text(e.request_id)}\t{e.corrects_id or NULL}\t"
-        f"{e.corrects_at_us or NULL}\t{properties}\t{shard}\t{_text(entry.epoch)}\t{entry.seq}\n"
+        f"{e.corrects_at_us or NULL}\t{properties}\t{dimension}\t{shard}\t{_text(entry.epoch)}\t{entry.seq}\n"
     )
 
 

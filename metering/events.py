@@ -47,6 +47,7 @@ class Event:
     corrects_id: UUID | None = None
     corrects_at_us: int | None = None
     properties: dict[str, Any] | None = None
+    dimension: str | None = None  # of corrections: their event's; else the drain reads it off the properties
 
     def to_json(self) -> bytes:
         """The event as the stream's field `e`."""
@@ -58,6 +59,7 @@ class Event:
             "dur": self.duration_us, "in": self.bytes_in, "out": self.bytes_out, "reason": self.reason,
             "door": self.door, "src": self.source, "xid": self.external_id, "rid": self.request_id,
             "corrects": _text(self.corrects_id), "corrects_at": self.corrects_at_us, "props": self.properties,
+            "dim": self.dimension,
         }  # fmt: skip
         return orjson.dumps({name: value for name, value in values.items() if value is not None})
 
@@ -98,6 +100,7 @@ def _read(f: "_Fields") -> Event:
         corrects_id=f.uuid("corrects") if "corrects" in f.values else None,
         corrects_at_us=f.optional_number("corrects_at"),
         properties=f.optional_object("props"),
+        dimension=f.optional_any_text("dim"),
     )
 
 
@@ -115,6 +118,12 @@ class _Fields:
 
     def optional_text(self, name: str) -> str | None:
         return self.text(name) if self.values.get(name) else None
+
+    def optional_any_text(self, name: str) -> str | None:
+        """Also the empty text, which says something here."""
+        if name not in self.values:
+            return None
+        return self.text(name) if self.values[name] != "" else ""
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self.text(name)

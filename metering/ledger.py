@@ -88,8 +88,8 @@ def _store_or_halve(shard: int, entries: Sequence[Entry], uncounted: Uncounted |
 def _store(shard: int, entries: Sequence[Entry], uncounted: Uncounted | None) -> Stored:
     with connection.cursor() as cursor:
         cursor.execute(BATCH_TABLE)
-        cursor.execute("DELETE FROM usage_batch_1")  # what an earlier half of the same transaction left
-        with cursor.copy(f"COPY usage_batch_1 ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+        cursor.execute("DELETE FROM usage_batch_2")  # what an earlier half of the same transaction left
+        with cursor.copy(f"COPY usage_batch_2 ({', '.join(COLUMNS)}) FROM STDIN") as copy:
             copy.write(copy_lines(shard, entries))
         if any(entry.event and entry.event.external_id for entry in entries):
             cursor.execute(CLAIM_IDS)

@@ -2,63 +2,38 @@
 
 # Lives as long as the connection; the number in its name rises when its columns change.
 BATCH_TABLE = """
-CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch_1 (
+CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch_2 (
     n integer, id uuid, occurred_us bigint, received_us bigint, organization_id bigint, mode text, meter_id bigint,
     period_id bigint, quantity numeric, api_key_id bigint, product_id bigint, route_id bigint, status integer,
     duration_us bigint, bytes_in bigint, bytes_out bigint, reason text, door text, source text, external_id text,
-    request_id text, corrects_id uuid, corrects_us bigint, properties jsonb, shard smallint, epoch text, seq bigint
+    request_id text, corrects_id uuid, corrects_us bigint, properties jsonb, dimension text, shard smallint,
+    epoch text, seq bigint
 ) ON COMMIT DELETE ROWS
 """
 
 CLAIM_IDS = """
 INSERT INTO usage_event_key (organization_id, source, external_id, event_id)
-SELECT organization_id, source, external_id, id FROM usage_batch_1 WHERE external_id <> ''
+SELECT organization_id, source, external_id, id FROM usage_batch_2 WHERE external_id <> ''
 ORDER BY organization_id, source, external_id, n
 ON CONFLICT DO NOTHING
 """
 
-# One statement, so that totals hold exactly the rows that were new. Ordered by key: two transactions that meet on totals
-# wait for each other instead of deadlocking. min, max and last are of billed events: an upstream's error is no reading.
-# A key that somebody is changing right now is skipped; its next call tells when it was used.
-INSERT = """
-WITH fresh AS (
-    INSERT INTO usage_event (
-        id, occurred_at, received_at, organization_id, mode, meter_id, period_id, quantity, api_key_id, product_id,
-        route_id, status, duration_us, bytes_in, bytes_out, reason, door, source, external_id, request_id, corrects_id,
-        corrects_occurred_at, shard, epoch, seq, properties
-    )
-    SELECT b.id, TIMESTAMPTZ 'epoch' + b.occurred_us * INTERVAL '1 microsecond', TIMESTAMPTZ 'epoch' + b.received_us * INTERVAL '1 microsecond',
-        b.organization_id, b.mode, b.meter_id, b.period_id, b.quantity, b.api_key_id, b.product_id, b.route_id, b.status,
-        b.duration_us, b.bytes_in, b.bytes_out, b.reason, b.door, b.source, b.external_id, b.request_id, b.corrects_id,
-        TIMESTAMPTZ 'epoch' + b.corrects_us * INTERVAL '1 microsecond', b.shard, b.epoch, b.seq, b.properties
-    FROM usage_batch_1 b
-    LEFT JOIN usage_event_key k ON b.external_id <> '' AND k.organization_id = b.organization_id
-        AND k.source = b.source AND k.external_id = b.external_id
-    WHERE b.external_id = '' OR k.event_id = b.id
-    ORDER BY b.n
-    ON CONFLICT DO NOTHING
-    RETURNING id, occurred_at, organization_id, mode, meter_id, period_id, quantity, api_key_id, route_id, status, reason, door
-), hourly AS (
-    INSERT INTO usage_total AS t (
-        organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, sum, count, billed_count,
-        min, max, last, last_at, last_id
-    )
-    SELECT organization_id, mode, meter_id, period_id, date_trunc('hour', occurred_at, 'UTC'), api_key_id, route_id,
-        status / 100, sum(quantity), count(*), count(*) FILTER (WHERE reason = ''),
-        coalesce(min(quantity) FILTER (WHERE reason = ''), 0), coalesce(max(quantity) FILTER (WHERE reason = ''), 0),
-        coalesce((array_agg(quantity ORDER BY occurred_at DESC, id DESC) FILTER (WHERE reason = ''))[1], 0),
-        coalesce(max(occurred_at) FILTER (WHERE reason = ''), max(occurred_at)),
-        coalesce((array_agg(id ORDER BY occurred_at DESC, id DESC) FILTER (WHERE reason = ''))[1],
-            (array_agg(id ORDER BY occurred_at DESC, id DESC))[1])
-    FROM fresh
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
-    ON CONFLICT (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class) DO UPDATE SET
-        sum = t.sum + EXCLUDED.sum,
+# Text of the dimensions that the meter has now, or the one that the event came with (a correction keeps its event's):
+# `name=value`, joined by `;` in the meter's order, a missing value empty (plans/dimensions.py reads it).
+_ESCAPED = "replace(replace(replace({}, '%', '%25'), ';', '%3B'), '=', '%3D')"
+_DIMENSION = f"""CASE
+            WHEN b.dimension IS NOT NULL THEN b.dimension
+            WHEN m.dimensions <> '{{}}' THEN (
+                SELECT string_agg({_ESCAPED.format("d.name")} || '=' || {_ESCAPED.format("coalesce(b.properties ->> d.name, '')")}, ';' ORDER BY d.n)
+                FROM unnest(m.dimensions) WITH ORDINALITY AS d (name, n)
+            )
+            ELSE ''
+        END"""  # noqa: S608  # constants
+
+# How a total takes in another. The last reading is the latest billed one, of equal times that of the greater id.
+_MERGED = """sum = t.sum + EXCLUDED.sum,
         count = t.count + EXCLUDED.count,
         billed_count = t.billed_count + EXCLUDED.billed_count,
-        min = CASE WHEN t.billed_count = 0 THEN EXCLUDED.min WHEN EXCLUDED.billed_count = 0 THEN t.min
-            ELSE least(t.min, EXCLUDED.min) END,
         max = CASE WHEN t.billed_count = 0 THEN EXCLUDED.max WHEN EXCLUDED.billed_count = 0 THEN t.max
             ELSE greatest(t.max, EXCLUDED.max) END,
         (last, last_at, last_id) = (
@@ -67,20 +42,76 @@ WITH fresh AS (
                 (EXCLUDED.billed_count > 0, EXCLUDED.last, EXCLUDED.last_at, EXCLUDED.last_id)
             ) AS latest (billed, last, last_at, last_id)
             ORDER BY latest.billed DESC, latest.last_at DESC, latest.last_id DESC LIMIT 1
-        )
-), period AS (
-    INSERT INTO usage_period_total AS t (organization_id, mode, meter_id, period_id, sum, count, billed_count, max)
-    SELECT organization_id, mode, meter_id, period_id, sum(quantity), count(*), count(*) FILTER (WHERE reason = ''),
-        coalesce(max(quantity) FILTER (WHERE reason = ''), 0)
+        )"""
+
+# One statement, so that totals hold exactly the rows that were new. Ordered by key: two transactions that meet on totals
+# wait for each other instead of deadlocking. min, max and last are of billed events: an upstream's error is no reading.
+# A key that somebody is changing right now is skipped; its next call tells when it was used.
+INSERT = (
+    """
+WITH fresh AS (
+    INSERT INTO usage_event (
+        id, occurred_at, received_at, organization_id, mode, meter_id, period_id, quantity, api_key_id, product_id,
+        route_id, status, duration_us, bytes_in, bytes_out, reason, door, source, external_id, request_id, corrects_id,
+        corrects_occurred_at, shard, epoch, seq, properties, dimension
+    )
+    SELECT b.id, TIMESTAMPTZ 'epoch' + b.occurred_us * INTERVAL '1 microsecond', TIMESTAMPTZ 'epoch' + b.received_us * INTERVAL '1 microsecond',
+        b.organization_id, b.mode, b.meter_id, b.period_id, b.quantity, b.api_key_id, b.product_id, b.route_id, b.status,
+        b.duration_us, b.bytes_in, b.bytes_out, b.reason, b.door, b.source, b.external_id, b.request_id, b.corrects_id,
+        TIMESTAMPTZ 'epoch' + b.corrects_us * INTERVAL '1 microsecond', b.shard, b.epoch, b.seq, b.properties,
+        """  # noqa: S608  # constants
+    + _DIMENSION
+    + """
+    FROM usage_batch_2 b
+    LEFT JOIN plans_meter m ON m.id = b.meter_id
+    LEFT JOIN usage_event_key k ON b.external_id <> '' AND k.organization_id = b.organization_id
+        AND k.source = b.source AND k.external_id = b.external_id
+    WHERE b.external_id = '' OR k.event_id = b.id
+    ORDER BY b.n
+    ON CONFLICT DO NOTHING
+    RETURNING id, occurred_at, organization_id, mode, meter_id, period_id, quantity, api_key_id, route_id, status, reason, door,
+        dimension
+), hours AS (
+    SELECT organization_id, mode, meter_id, period_id, date_trunc('hour', occurred_at, 'UTC') AS hour, api_key_id, route_id,
+        status / 100 AS status_class, dimension, sum(quantity) AS sum, count(*) AS count,
+        count(*) FILTER (WHERE reason = '') AS billed_count,
+        coalesce(min(quantity) FILTER (WHERE reason = ''), 0) AS min,
+        coalesce(max(quantity) FILTER (WHERE reason = ''), 0) AS max,
+        coalesce((array_agg(quantity ORDER BY occurred_at DESC, id DESC) FILTER (WHERE reason = ''))[1], 0) AS last,
+        coalesce(max(occurred_at) FILTER (WHERE reason = ''), max(occurred_at)) AS last_at,
+        coalesce((array_agg(id ORDER BY occurred_at DESC, id DESC) FILTER (WHERE reason = ''))[1],
+            (array_agg(id ORDER BY occurred_at DESC, id DESC))[1]) AS last_id
     FROM fresh
-    GROUP BY 1, 2, 3, 4
-    ORDER BY 1, 2, 3, 4
-    ON CONFLICT (organization_id, mode, meter_id, period_id) DO UPDATE SET
-        sum = t.sum + EXCLUDED.sum,
-        count = t.count + EXCLUDED.count,
-        billed_count = t.billed_count + EXCLUDED.billed_count,
-        max = CASE WHEN t.billed_count = 0 THEN EXCLUDED.max WHEN EXCLUDED.billed_count = 0 THEN t.max
-            ELSE greatest(t.max, EXCLUDED.max) END
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+), hourly AS (
+    INSERT INTO usage_total AS t (
+        organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension, sum, count,
+        billed_count, min, max, last, last_at, last_id
+    )
+    SELECT * FROM hours
+    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    ON CONFLICT (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension) DO UPDATE SET
+        min = CASE WHEN t.billed_count = 0 THEN EXCLUDED.min WHEN EXCLUDED.billed_count = 0 THEN t.min
+            ELSE least(t.min, EXCLUDED.min) END,
+        """
+    + _MERGED
+    + """
+), period AS (
+    INSERT INTO usage_period_total AS t (
+        organization_id, mode, meter_id, period_id, dimension, sum, count, billed_count, max, last, last_at, last_id
+    )
+    SELECT organization_id, mode, meter_id, period_id, dimension, sum(sum), sum(count), sum(billed_count),
+        coalesce(max(max) FILTER (WHERE billed_count > 0), 0),
+        (array_agg(last ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1],
+        (array_agg(last_at ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1],
+        (array_agg(last_id ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1]
+    FROM hours
+    GROUP BY 1, 2, 3, 4, 5
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (organization_id, mode, meter_id, period_id, dimension) DO UPDATE SET
+        """
+    + _MERGED
+    + """
 ), used AS (
     SELECT k.id, u.at
     FROM (SELECT api_key_id, max(occurred_at) AS at FROM fresh WHERE door <> 'ingest' GROUP BY 1) u
@@ -92,6 +123,7 @@ WITH fresh AS (
 )
 SELECT organization_id, mode, meter_id, period_id, sum(quantity), count(*) FROM fresh GROUP BY 1, 2, 3, 4
 """
+)
 
 # What was counted by a door but is no row of its own: the id or its caller's id is taken. An entry that was delivered
 # again has its own row (same number), and is none.
@@ -100,7 +132,7 @@ INSERT INTO usage_counter_correction (
     shard, epoch, seq, organization_id, mode, meter_id, period_id, quantity, reason, event_id
 )
 SELECT b.shard, b.epoch, b.seq, b.organization_id, b.mode, b.meter_id, b.period_id, -b.quantity, 'duplicate', b.id
-FROM usage_batch_1 b
+FROM usage_batch_2 b
 WHERE NOT EXISTS (
     SELECT FROM usage_event e
     WHERE e.organization_id = b.organization_id AND e.id = b.id

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from django.db.models import Aggregate, BigIntegerField, Count, Max, Q, Sum
+from django.db.models import Aggregate, BigIntegerField, Count, Max, Q, QuerySet, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from accounts.models import Organization
@@ -14,6 +14,7 @@ from metering.models import PeriodTotal, RefusalCount, UsageEvent, UsageTotal
 from plans.models import Meter, Period
 
 ZERO = Decimal(0)
+Quantities = dict[tuple[str, str], Decimal]  # per (meter slug, dimension text), as rating takes them
 
 
 class Percentile(Aggregate):
@@ -55,21 +56,27 @@ class Unbilled:
     calls: int
 
 
-def period_quantities(organization: Organization, *, period: Period, mode: str) -> dict[str, Decimal]:
-    """Settled quantity per meter slug in this period, from the period totals."""
+def period_quantities(organization: Organization, *, period: Period, mode: str) -> Quantities:
+    """Settled quantity per (meter slug, dimension text) in this period, from the period totals."""
     totals = PeriodTotal.objects.for_organization(organization).filter(period_id=period.pk, mode=mode)
-    slugs = dict(Meter.objects.values_list("pk", "slug"))
-    return {slugs[total.meter_id]: total.sum for total in totals if total.meter_id in slugs}
+    return _by_meter(totals).get(period.pk, {})
 
 
 def period_quantity(organization: Organization, *, period: Period, mode: str, meter: Meter) -> Decimal:
-    """Settled quantity of one meter in this period."""
-    total = (
-        PeriodTotal.objects.for_organization(organization)
-        .filter(period_id=period.pk, mode=mode, meter_id=meter.pk)
-        .first()
+    """Settled quantity of one meter in this period, over all its dimensions."""
+    totals = PeriodTotal.objects.for_organization(organization).filter(
+        period_id=period.pk, mode=mode, meter_id=meter.pk
     )
-    return total.sum if total else ZERO
+    return sum((total.sum for total in totals), ZERO)
+
+
+def _by_meter(totals: QuerySet[PeriodTotal]) -> dict[int, Quantities]:
+    slugs = dict(Meter.objects.values_list("pk", "slug"))
+    found: dict[int, Quantities] = {}
+    for total in totals:
+        if total.meter_id in slugs:
+            found.setdefault(total.period_id, {})[slugs[total.meter_id], total.dimension] = total.sum
+    return found
 
 
 def usage_series(
@@ -167,13 +174,9 @@ def latest_event_at(organization: Organization) -> datetime | None:
     return at
 
 
-def quantities_by_period(period_ids: Sequence[int]) -> dict[int, dict[str, Decimal]]:
-    """Live quantities per period and meter slug, for lists of customers."""
-    slugs = dict(Meter.objects.values_list("pk", "slug"))
-    found: dict[int, dict[str, Decimal]] = {}
-    for total in PeriodTotal.objects.filter(period_id__in=period_ids, mode="live"):
-        found.setdefault(total.period_id, {})[slugs[total.meter_id]] = total.sum
-    return found
+def quantities_by_period(period_ids: Sequence[int]) -> dict[int, Quantities]:
+    """Live quantities per period and (meter slug, dimension text), for lists of customers."""
+    return _by_meter(PeriodTotal.objects.filter(period_id__in=period_ids, mode="live"))
 
 
 def installation_quantity(*, meter_slug: str, start: datetime, end: datetime) -> Decimal:

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import structlog
 from django.db import transaction
+from django.db.models import Sum
 
 from accounts.models import Organization
 from core.clock import to_micros
@@ -91,8 +92,10 @@ def _counters(organization: Organization, periods: Sequence[Period]) -> Mapping[
     decimals = dict(Meter.objects.values_list("pk", "decimals"))
     totals = PeriodTotal.objects.for_organization(organization).filter(period_id__in=[p.pk for p in periods])
     counters: dict[str, dict[int, int]] = {}
-    for total in totals:
-        key = usage_key(organization.shard, organization.pk, total.mode, total.period_id)
-        units = smallest_units(max(total.sum, Decimal(0)), decimals.get(total.meter_id, 0))
-        counters.setdefault(key, {})[total.meter_id] = units
+    for mode, period_id, meter_id, quantity in totals.values_list("mode", "period_id", "meter_id").annotate(
+        quantity=Sum("sum")
+    ):
+        key = usage_key(organization.shard, organization.pk, mode, period_id)
+        units = smallest_units(max(quantity, Decimal(0)), decimals.get(meter_id, 0))
+        counters.setdefault(key, {})[meter_id] = units
     return counters

@@ -109,7 +109,7 @@ def _compare(cuts: Mapping[int, OrganizationCut], organization: Organization | N
         differences = [
             *_lost_states(cuts, names),
             *[difference for line in lines for difference in _line_differences(line)],
-            *_period_differences(rows, names),
+            *_period_differences(_rows(sql.PERIOD_DIFFERENCES, scope), names),
             *_hour_differences(_rows(sql.HOUR_DIFFERENCES, scope), names),
         ]
         if organization is None:
@@ -132,8 +132,9 @@ class _Names:
     def meter(self, meter_id: int) -> str:
         return self._meters.get(meter_id, f"meter {meter_id}")
 
-    def where(self, key: Key) -> str:
-        return f"{self.organization(key.organization_id)} {key.mode} {self.meter(key.meter_id)} period {key.period_id}"
+    def where(self, key: Key, dimension: str = "") -> str:
+        where = f"{self.organization(key.organization_id)} {key.mode} {self.meter(key.meter_id)} period {key.period_id}"
+        return f"{where} {dimension}".rstrip()
 
 
 def _lines(
@@ -170,8 +171,6 @@ def _line_differences(line: Line) -> Iterator[Difference]:
         yield Difference("counter", line.where, plain(line.expected), plain(line.counter))
     if line.totals != line.events:
         yield Difference("total", line.where, plain(line.events), plain(line.totals))
-    if line.period_total != line.events:
-        yield Difference("period_total", line.where, plain(line.events), plain(line.period_total))
 
 
 def _lost_states(cuts: Mapping[int, OrganizationCut], names: _Names) -> Iterator[Difference]:
@@ -183,20 +182,23 @@ def _lost_states(cuts: Mapping[int, OrganizationCut], names: _Names) -> Iterator
 
 
 def _period_differences(rows: Sequence[tuple[Any, ...]], names: _Names) -> Iterator[Difference]:
-    """Counts and maximum of the period totals; their sums are in the lines."""
     for row in rows:
-        if row[8:11] != row[11:14]:
-            expected, found = (
-                f"{a} events, {b} billed, max {plain(c)}" for a, b, c in (row[8:11], row[11:14])
-            )
-            yield Difference("period_total", names.where(Key(*row[:4])), expected, found)
+        where = names.where(Key(*row[:4]), row[4])
+        yield Difference("period_total", where, _period_text(row[5:9]), _period_text(row[9:13]))
+
+
+def _period_text(values: Sequence[Any]) -> str:
+    if values[0] is None:
+        return "nothing"
+    total, count, billed, most = values
+    return f"{plain(total)} of {count} events, {billed} billed, max {plain(most)}"
 
 
 def _hour_differences(rows: Sequence[tuple[Any, ...]], names: _Names) -> Iterator[Difference]:
     for row in rows:
-        hour, key_id, route_id, status_class = row[4:8]
-        where = f"{names.where(Key(*row[:4]))} hour {hour:%Y-%m-%dT%H} key {key_id} route {route_id} status {status_class}xx"
-        yield Difference("hour", where, _hour_text(row[8:13]), _hour_text(row[13:18]))
+        hour, key_id, route_id, status_class, dimension = row[4:9]
+        where = f"{names.where(Key(*row[:4]), dimension)} hour {hour:%Y-%m-%dT%H} key {key_id} route {route_id} status {status_class}xx"
+        yield Difference("hour", where, _hour_text(row[9:14]), _hour_text(row[14:19]))
 
 
 def _hour_text(values: Sequence[Any]) -> str:

@@ -13,25 +13,41 @@ CREATE TEMPORARY TABLE reconcile_cut (
 HOURS = """
 CREATE TEMPORARY TABLE reconcile_hour ON COMMIT DROP AS
 SELECT e.organization_id, e.mode, e.meter_id, e.period_id, date_trunc('hour', e.occurred_at, 'UTC') AS hour,
-    e.api_key_id, e.route_id, (e.status / 100)::smallint AS status_class,
+    e.api_key_id, e.route_id, (e.status / 100)::smallint AS status_class, e.dimension,
     sum(e.quantity) AS sum, count(*) AS count, count(*) FILTER (WHERE e.reason = '') AS billed_count,
     coalesce(min(e.quantity) FILTER (WHERE e.reason = ''), 0) AS min,
     coalesce(max(e.quantity) FILTER (WHERE e.reason = ''), 0) AS max,
     coalesce(sum(e.quantity) FILTER (WHERE (e.epoch = c.epoch AND e.seq > c.seq) IS NOT TRUE), 0) AS cut_sum
 FROM usage_event e LEFT JOIN reconcile_cut c USING (organization_id)
 WHERE %(organization)s::bigint IS NULL OR e.organization_id = %(organization)s
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 """
 
 HOUR_DIFFERENCES = """
-SELECT organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class,
+SELECT organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension,
     h.sum, h.count, h.billed_count, h.min, h.max, t.sum, t.count, t.billed_count, t.min, t.max
 FROM reconcile_hour h
 FULL JOIN (
     SELECT * FROM usage_total WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
-) t USING (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class)
+) t USING (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension)
 WHERE (h.sum, h.count, h.billed_count, h.min, h.max) IS DISTINCT FROM (t.sum, t.count, t.billed_count, t.min, t.max)
-ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
+ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+LIMIT 200
+"""
+
+PERIOD_DIFFERENCES = """
+SELECT organization_id, mode, meter_id, period_id, dimension,
+    h.sum, h.count, h.billed_count, h.max, t.sum, t.count, t.billed_count, t.max
+FROM (
+    SELECT organization_id, mode, meter_id, period_id, dimension, sum(sum) AS sum, sum(count)::bigint AS count,
+        sum(billed_count)::bigint AS billed_count, coalesce(max(max) FILTER (WHERE billed_count > 0), 0) AS max
+    FROM reconcile_hour GROUP BY 1, 2, 3, 4, 5
+) h
+FULL JOIN (
+    SELECT * FROM usage_period_total WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
+) t USING (organization_id, mode, meter_id, period_id, dimension)
+WHERE (h.sum, h.count, h.billed_count, h.max) IS DISTINCT FROM (t.sum, t.count, t.billed_count, t.max)
+ORDER BY 1, 2, 3, 4, 5
 LIMIT 200
 """
 
@@ -39,11 +55,9 @@ LIMIT 200
 LINES = """
 SELECT organization_id, mode, meter_id, period_id,
     coalesce(e.sum, 0), coalesce(t.sum, 0), coalesce(p.sum, 0), coalesce(e.cut_sum, 0) - coalesce(w.sum, 0),
-    coalesce(e.count, 0), coalesce(e.billed_count, 0), coalesce(e.max, 0),
-    coalesce(p.count, 0), coalesce(p.billed_count, 0), coalesce(p.max, 0)
+    coalesce(e.count, 0)
 FROM (
-    SELECT organization_id, mode, meter_id, period_id, sum(sum) AS sum, sum(cut_sum) AS cut_sum, sum(count) AS count,
-        sum(billed_count) AS billed_count, coalesce(max(max) FILTER (WHERE billed_count > 0), 0) AS max
+    SELECT organization_id, mode, meter_id, period_id, sum(sum) AS sum, sum(cut_sum) AS cut_sum, sum(count) AS count
     FROM reconcile_hour GROUP BY 1, 2, 3, 4
 ) e
 FULL JOIN (
@@ -52,8 +66,9 @@ FULL JOIN (
     GROUP BY 1, 2, 3, 4
 ) t USING (organization_id, mode, meter_id, period_id)
 FULL JOIN (
-    SELECT * FROM usage_period_total
+    SELECT organization_id, mode, meter_id, period_id, sum(sum) AS sum FROM usage_period_total
     WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
+    GROUP BY 1, 2, 3, 4
 ) p USING (organization_id, mode, meter_id, period_id)
 FULL JOIN (
     SELECT c.organization_id, c.mode, c.meter_id, c.period_id, sum(c.quantity) AS sum

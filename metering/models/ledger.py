@@ -14,6 +14,13 @@ from keys.models import Mode
 QUANTITY: Any = {"max_digits": 38, "decimal_places": 12}
 
 
+class ClockTimestamp(models.Func):
+    """PostgreSQL's clock at the statement's moment, not at its transaction's start."""
+
+    function = "clock_timestamp"
+    output_field = models.DateTimeField()
+
+
 class UsageEvent(models.Model):
     """One call or reported usage. `quantity` in the meter's unit; 0 with a `reason` when it is not billed."""
 
@@ -46,6 +53,15 @@ class UsageEvent(models.Model):
     epoch = models.CharField(max_length=32)
     seq = models.BigIntegerField()
     properties = models.JSONField(null=True)
+    dimension = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="Canonical text of the meter's dimensions, as they were when it was stored.",
+    )
+    stored_at = models.DateTimeField(
+        db_default=ClockTimestamp(),
+        help_text="By the database's clock, under the lock of its shard: cuts compare it.",
+    )
 
     objects: ClassVar[TenantQuerySet["UsageEvent"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -83,6 +99,7 @@ class UsageTotal(models.Model):
     status_class = models.SmallIntegerField(
         default=0, help_text="2 for 200 to 299 and so on; 0 for reported usage."
     )
+    dimension = models.CharField(max_length=200, blank=True, default="")
     sum = models.DecimalField(**QUANTITY)
     count = models.BigIntegerField()
     billed_count = models.BigIntegerField(help_text="Events without a reason: those that were billed.")
@@ -106,6 +123,7 @@ class UsageTotal(models.Model):
                 "api_key_id",
                 "route_id",
                 "status_class",
+                "dimension",
                 name="usage_total_key",
             )
         ]
@@ -113,16 +131,20 @@ class UsageTotal(models.Model):
 
 
 class PeriodTotal(models.Model):
-    """Totals of a whole period, for lists of customers and for rating."""
+    """Totals of a whole period and dimension, for lists of customers and for rating."""
 
     organization_id = models.BigIntegerField()
     mode = models.CharField(max_length=4, choices=Mode.choices)
     meter_id = models.BigIntegerField()
     period_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=200, blank=True, default="")
     sum = models.DecimalField(**QUANTITY)
     count = models.BigIntegerField()
     billed_count = models.BigIntegerField()
     max = models.DecimalField(**QUANTITY)
+    last = models.DecimalField(**QUANTITY)
+    last_at = models.DateTimeField()
+    last_id = models.UUIDField()
 
     objects: ClassVar[TenantQuerySet["PeriodTotal"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -134,6 +156,7 @@ class PeriodTotal(models.Model):
                 "mode",
                 "meter_id",
                 "period_id",
+                "dimension",
                 name="usage_period_total_key",
             )
         ]

@@ -17,6 +17,8 @@ from metering import ledger as store
 from metering.drain import drain_all, drain_shard
 from metering.ledger import lock_shard
 from metering.models import CounterCorrection, DeadLetter, PeriodTotal, UsageEvent, UsageEventKey, UsageTotal
+from metering.queries import period_quantities, period_quantity, quantities_by_period
+from metering.reconcile import reconcile
 from tests.metering.ledger_kit import Ledger, now_us, same_id
 
 
@@ -65,6 +67,42 @@ def test_minimum_maximum_and_last_are_of_billed_events_in_order_of_time_and_id(l
     total = UsageTotal.objects.get()
     assert (total.hour, total.min, total.max, total.last) == (hour, 2, 8, Decimal("4.5"))
     assert (total.last_id, total.last_at) == (tie.id, from_micros(at + 9))
+
+
+def test_dimensions_are_kept_apart_in_events_and_totals(ledger: Ledger) -> None:
+    ledger.meter.dimensions = ["region", "model"]
+    ledger.meter.save()
+    for properties, units in (
+        ({"model": "small", "region": "eu"}, 2),
+        ({"region": "eu", "model": "small", "more": "x"}, 3),
+        ({"model": "50%;a=b"}, 5),
+        (None, 7),
+    ):
+        ledger.append(
+            ledger.event(now_us(), quantity=Decimal(units), properties=properties, door="gateway"),
+            counted=True,
+        )
+        drain_all(at=now())
+    expected = {"region=eu;model=small": 5, "region=;model=50%25%3Ba%3Db": 5, "region=;model=": 7}
+    assert dict(PeriodTotal.objects.values_list("dimension", "sum")) == expected
+    assert dict(UsageTotal.objects.values_list("dimension").annotate(Sum("sum"))) == expected
+    assert dict(UsageEvent.objects.values_list("dimension").annotate(Sum("quantity"))) == expected
+    slug = ledger.meter.slug
+    quantities = period_quantities(ledger.organization, period=ledger.period, mode="live")
+    assert quantities == {(slug, dimension): quantity for dimension, quantity in expected.items()}
+    assert quantities_by_period([ledger.period.pk]) == {ledger.period.pk: quantities}
+    of_meter = period_quantity(ledger.organization, period=ledger.period, mode="live", meter=ledger.meter)
+    assert of_meter == ledger.counter() == 17
+    assert reconcile(at=now()).is_equal
+
+
+def test_a_period_total_knows_the_last_reading(ledger: Ledger) -> None:
+    at = now_us()
+    for after, units in ((5, 2), (9, 4), (7, 8)):
+        ledger.append(ledger.event(at + after, quantity=Decimal(units)))
+        drain_all(at=now())
+    total = PeriodTotal.objects.get()
+    assert (total.last, total.last_at, total.max) == (4, from_micros(at + 9), 8)
 
 
 def test_an_entry_delivered_again_changes_nothing(ledger: Ledger) -> None:
