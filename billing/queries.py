@@ -1,49 +1,10 @@
-"""What a period costs so far, and what the installation earns: rating applied to the ledger's totals."""
+"""What the installation earns from fees, as plans say (costs of periods: metering/costs.py)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 
-from accounts.models import Organization
-from metering.queries import period_quantities
 from plans.history import PAYING, monthly_fee_minor
-from plans.models import Interval, Period, Subscription
-from plans.periods import month_number
-from plans.pricing import Rated, rate_period
-from plans.queries import terms_of
-
-MONTHS_A_YEAR = 12
-
-
-def period_cost(organization: Organization, *, period: Period) -> Rated:
-    """The cost of a period so far, with its lines: live usage only."""
-    return rate_so_far(period, period_quantities(organization, period=period, mode="live"))
-
-
-def rate_so_far(period: Period, quantities: Mapping[tuple[str, str], Decimal]) -> Rated:
-    """The cost of these quantities in this period. In a trial there is no fee, and what was reported above the included
-    quantity is written off (ENGINE.md, section 4); a yearly fee stands in the first month of its year."""
-    terms, usage = terms_of(period.version), _per_meter(quantities)
-    if period.is_trial:
-        unsold = tuple(replace(price, unit_price=None) for price in terms.usage)
-        return rate_period(replace(terms, usage=unsold), usage, charge_fee=False)
-    return rate_period(terms, usage, charge_fee=fee_is_due(period))
-
-
-def _per_meter(quantities: Mapping[tuple[str, str], Decimal]) -> dict[str, Decimal]:
-    usage: dict[str, Decimal] = {}
-    for (meter, _), quantity in quantities.items():
-        usage[meter] = usage.get(meter, Decimal(0)) + quantity
-    return usage
-
-
-def fee_is_due(period: Period) -> bool:
-    """Whether the plan's fee is charged in this period: each month, or once in twelve on yearly plans; never in a trial."""
-    if period.is_trial:
-        return False
-    months = month_number(period.anchor, period.starts_at)
-    return period.version.interval == Interval.MONTH or months % MONTHS_A_YEAR == 0
+from plans.models import Period, Subscription
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from accounts.models import Organization
-from billing.queries import PlanRevenue, fee_is_due, mrr_by_plan, open_periods, rate_so_far
+from billing.queries import PlanRevenue, mrr_by_plan, open_periods
 from core.money import format_money
+from metering.costs import fee_is_due, rate_so_far
 from metering.models import DeadLetter
 from metering.queries import ProductHealth, installation_quantity, product_health, quantities_by_period
 from plans.default_catalogue import CALLS_METER

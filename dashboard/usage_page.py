@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from accounts.models import Organization
-from billing.queries import period_cost
 from core.money import format_money
 from dashboard.charts import Bar, Chart, Minute, grouped, keep_largest, minute_chart
 from keys.queries import key_names
+from metering.costs import period_cost
 from metering.models import UsageEvent
 from metering.queries import (
     Unbilled,

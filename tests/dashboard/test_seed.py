@@ -8,9 +8,10 @@ from django.core.management import call_command
 from django.test import Client
 
 from accounts.models import Organization
-from billing.queries import mrr_by_plan, period_cost
+from billing.queries import mrr_by_plan
 from core.clock import now
 from keys.hashing import is_well_formed
+from metering.costs import period_cost
 from metering.models import UsageEvent
 from plans.queries import current_period
 
