@@ -9,7 +9,7 @@ and the level may drift as much as the last week differed from the one before (i
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 
 ZERO = Decimal(0)
@@ -19,7 +19,10 @@ LEAST_DAYS = 7  # fewer have not seen every weekday: the plain run rate is used
 NORMAL = Decimal("1.2533")  # mean absolute deviation to standard deviation of a normal distribution
 EIGHTY = Decimal("1.2816")  # standard deviations on either side that hold 80 %
 DAMPING = Decimal("0.5")
-_STEP = Decimal("1.000000000000")
+_STEP, _WIDE = (
+    Decimal("1.000000000000"),
+    Context(prec=60),
+)  # quantities have 26 digits before the point, 12 after
 
 
 class Model(StrEnum):
@@ -55,9 +58,9 @@ def forecast(
     to_come = sum((rates[day.weekday()] * share for day, share in ahead), ZERO)
     doubt = _doubt(history, rates, ahead)
     return Forecast(
-        (used + max(to_come - doubt, ZERO)).quantize(_STEP),
-        (used + to_come).quantize(_STEP),
-        (used + to_come + doubt).quantize(_STEP),
+        (used + max(to_come - doubt, ZERO)).quantize(_STEP, context=_WIDE),
+        (used + to_come).quantize(_STEP, context=_WIDE),
+        (used + to_come + doubt).quantize(_STEP, context=_WIDE),
     )
 
 
