@@ -109,6 +109,7 @@ WITH fresh AS (
     GROUP BY 1, 2, 3, 4, 5
     ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (organization_id, mode, meter_id, period_id, dimension) DO UPDATE SET
+        stored_at = clock_timestamp(),
         """
     + _MERGED
     + """

@@ -145,6 +145,10 @@ class PeriodTotal(models.Model):
     last = models.DecimalField(**QUANTITY)
     last_at = models.DateTimeField()
     last_id = models.UUIDField()
+    stored_at = models.DateTimeField(
+        db_default=ClockTimestamp(),
+        help_text="When the newest of its events was stored: after a statement's cut, it came late.",
+    )
 
     objects: ClassVar[TenantQuerySet["PeriodTotal"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
