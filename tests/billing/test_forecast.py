@@ -76,5 +76,7 @@ def test_a_range_holds_its_expectation_and_never_undoes_what_is_used(
 
 def test_the_largest_quantities_have_a_forecast() -> None:
     huge = Decimal(10) ** 25
-    found = forecast({MONDAY + timedelta(days=n): huge for n in range(14)}, used=huge, at=noon(15), ends_at=END)
+    found = forecast(
+        {MONDAY + timedelta(days=n): huge for n in range(14)}, used=huge, at=noon(15), ends_at=END
+    )
     assert found.expected == huge + 15 * huge + huge / 2
