@@ -149,7 +149,7 @@ def figures(organization: Organization, *, period: Period, meter: Meter, mode: s
         left=max(included - calls, Decimal(0)) if included is not None else None,
         share=min(int(calls * 100 / included), 100) if included else 0,
         is_hard=is_hard,
-        unbilled=unbilled_calls(organization, mode=mode, start=period.starts_at, end=period.ends_at),
+        unbilled=unbilled_calls(organization, period=period, mode=mode),
         refused=refusals(organization, mode=mode, start=period.starts_at, end=period.ends_at),
     )
 

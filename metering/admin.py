@@ -9,7 +9,7 @@ from core.clock import now
 from core.errors import PortalError
 from core.readonly_admin import ReadOnlyAdmin
 from metering.dead_letters import replay_dead_letter
-from metering.models import CounterCorrection, DeadLetter, PeriodTotal, RefusalCount
+from metering.models import CounterCorrection, DeadLetter, PeriodTotal, ReasonTotal, RefusalCount
 
 
 @admin.register(DeadLetter)
@@ -36,8 +36,24 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
 @admin.register(PeriodTotal)
 class PeriodTotalAdmin(ReadOnlyAdmin):
-    list_display = ("organization_id", "mode", "meter_id", "period_id", "sum", "count", "billed_count")
+    list_display = (
+        "organization_id",
+        "mode",
+        "meter_id",
+        "period_id",
+        "dimension",
+        "sum",
+        "count",
+        "billed_count",
+    )
     list_filter = ("mode",)
+    search_fields = ("=organization_id", "=period_id")
+
+
+@admin.register(ReasonTotal)
+class ReasonTotalAdmin(ReadOnlyAdmin):
+    list_display = ("organization_id", "mode", "period_id", "reason", "count")
+    list_filter = ("mode", "reason")
     search_fields = ("=organization_id", "=period_id")
 
 

@@ -12,6 +12,9 @@ from uuid import UUID
 import orjson
 
 MODES = ("live", "test")
+# Reasons of entries that are no usage of their own: what an event was wrong by, and what takes it back altogether.
+CORRECTION = "correction"
+VOID = "void"
 _QUANTITY_BOUND = Decimal(10) ** 26  # numeric(38, 12)
 _QUANTITY_DECIMALS = 12
 

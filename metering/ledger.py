@@ -12,9 +12,11 @@ import psycopg
 from django.db import DataError, IntegrityError, connection, transaction
 
 from metering.entries import COLUMNS, Entry, copy_lines
+from metering.events import VOID
 from metering.ledger_sql import BATCH_TABLE, CLAIM_IDS, CORRECT_DUPLICATES, INSERT
 from metering.models import CounterCorrection, DeadLetter
 from metering.partitions import make_partitions
+from metering.totals_sql import AFTER_VOIDS_OF_BATCH
 
 LOCK_CLASS = 1_178_747_215  # advisory locks of the shards; partitions use the next number
 # Errors that the data of a batch can cause; anything else (a deadlock, a lost server) fails the batch as a whole.
@@ -95,6 +97,9 @@ def _store(shard: int, entries: Sequence[Entry], uncounted: Uncounted | None) ->
             cursor.execute(CLAIM_IDS)
         cursor.execute(INSERT)
         sums = cursor.fetchall()
+        if any(entry.event and entry.event.reason == VOID for entry in entries):
+            for statement in AFTER_VOIDS_OF_BATCH:
+                cursor.execute(statement)
         stored = sum(row[-1] for row in sums)
         if stored < len(entries) and uncounted is None:
             cursor.execute(CORRECT_DUPLICATES)

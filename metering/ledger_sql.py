@@ -44,9 +44,68 @@ _MERGED = """sum = t.sum + EXCLUDED.sum,
             ORDER BY latest.billed DESC, latest.last_at DESC, latest.last_id DESC LIMIT 1
         )"""
 
+# A value of a unique count, whatever its length: `{}` is a row with properties, `m` its meter.
+VALUE_HASH = "sha256(convert_to({}.properties ->> m.value_property, 'UTF8'))"
+
+# Totals of the rows in `fresh`, added to what is there. min, max and last are of billed events: an upstream's error is no
+# reading. A reading that replaces another takes its place also among those of the same microsecond (`ordinal`).
+TOTALS = f"""hours AS (
+    SELECT organization_id, mode, meter_id, period_id, date_trunc('hour', occurred_at, 'UTC') AS hour, api_key_id, route_id,
+        status / 100 AS status_class, dimension, sum(quantity) AS sum, count(*) AS count,
+        count(*) FILTER (WHERE reason = '') AS billed_count,
+        coalesce(min(quantity) FILTER (WHERE reason = ''), 0) AS min,
+        coalesce(max(quantity) FILTER (WHERE reason = ''), 0) AS max,
+        coalesce((array_agg(quantity ORDER BY occurred_at DESC, ordinal DESC) FILTER (WHERE reason = ''))[1], 0) AS last,
+        coalesce(max(occurred_at) FILTER (WHERE reason = ''), max(occurred_at)) AS last_at,
+        coalesce((array_agg(ordinal ORDER BY occurred_at DESC, ordinal DESC) FILTER (WHERE reason = ''))[1],
+            (array_agg(ordinal ORDER BY occurred_at DESC, ordinal DESC))[1]) AS last_id
+    FROM fresh
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+), hourly AS (
+    INSERT INTO usage_total AS t (
+        organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension, sum, count,
+        billed_count, min, max, last, last_at, last_id
+    )
+    SELECT * FROM hours
+    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    ON CONFLICT (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension) DO UPDATE SET
+        min = CASE WHEN t.billed_count = 0 THEN EXCLUDED.min WHEN EXCLUDED.billed_count = 0 THEN t.min
+            ELSE least(t.min, EXCLUDED.min) END,
+        {_MERGED}
+), period AS (
+    INSERT INTO usage_period_total AS t (
+        organization_id, mode, meter_id, period_id, dimension, sum, count, billed_count, max, last, last_at, last_id
+    )
+    SELECT organization_id, mode, meter_id, period_id, dimension, sum(sum), sum(count), sum(billed_count),
+        coalesce(max(max) FILTER (WHERE billed_count > 0), 0),
+        (array_agg(last ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1],
+        (array_agg(last_at ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1],
+        (array_agg(last_id ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1]
+    FROM hours
+    GROUP BY 1, 2, 3, 4, 5
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (organization_id, mode, meter_id, period_id, dimension) DO UPDATE SET
+        stored_at = clock_timestamp(),
+        {_MERGED}
+), reasons AS (
+    INSERT INTO usage_reason_total AS t (organization_id, mode, period_id, reason, count)
+    SELECT organization_id, mode, period_id, reason, count(*) FROM fresh WHERE reason <> ''
+    GROUP BY 1, 2, 3, 4
+    ORDER BY 1, 2, 3, 4
+    ON CONFLICT (organization_id, mode, period_id, reason) DO UPDATE SET count = t.count + EXCLUDED.count
+), seen AS (
+    INSERT INTO usage_unique_value (organization_id, mode, meter_id, period_id, dimension, value_hash)
+    SELECT DISTINCT f.organization_id, f.mode, f.meter_id, f.period_id, f.dimension, {VALUE_HASH.format("f")}
+    FROM fresh f JOIN plans_meter m ON m.id = f.meter_id AND m.aggregation = 'unique'
+    WHERE f.reason = '' AND f.properties ->> m.value_property IS NOT NULL
+    ORDER BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT DO NOTHING
+)
+"""  # noqa: S608  # constants
+
 # One statement, so that totals hold exactly the rows that were new. Ordered by key: two transactions that meet on totals
-# wait for each other instead of deadlocking. min, max and last are of billed events: an upstream's error is no reading.
-# A key that somebody is changing right now is skipped; its next call tells when it was used.
+# wait for each other instead of deadlocking. A key that somebody is changing right now is skipped; its next call tells
+# when it was used.
 INSERT = (
     """
 WITH fresh AS (
@@ -70,50 +129,11 @@ WITH fresh AS (
     ORDER BY b.n
     ON CONFLICT DO NOTHING
     RETURNING id, occurred_at, organization_id, mode, meter_id, period_id, quantity, api_key_id, route_id, status, reason, door,
-        dimension
-), hours AS (
-    SELECT organization_id, mode, meter_id, period_id, date_trunc('hour', occurred_at, 'UTC') AS hour, api_key_id, route_id,
-        status / 100 AS status_class, dimension, sum(quantity) AS sum, count(*) AS count,
-        count(*) FILTER (WHERE reason = '') AS billed_count,
-        coalesce(min(quantity) FILTER (WHERE reason = ''), 0) AS min,
-        coalesce(max(quantity) FILTER (WHERE reason = ''), 0) AS max,
-        coalesce((array_agg(quantity ORDER BY occurred_at DESC, id DESC) FILTER (WHERE reason = ''))[1], 0) AS last,
-        coalesce(max(occurred_at) FILTER (WHERE reason = ''), max(occurred_at)) AS last_at,
-        coalesce((array_agg(id ORDER BY occurred_at DESC, id DESC) FILTER (WHERE reason = ''))[1],
-            (array_agg(id ORDER BY occurred_at DESC, id DESC))[1]) AS last_id
-    FROM fresh
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-), hourly AS (
-    INSERT INTO usage_total AS t (
-        organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension, sum, count,
-        billed_count, min, max, last, last_at, last_id
-    )
-    SELECT * FROM hours
-    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-    ON CONFLICT (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension) DO UPDATE SET
-        min = CASE WHEN t.billed_count = 0 THEN EXCLUDED.min WHEN EXCLUDED.billed_count = 0 THEN t.min
-            ELSE least(t.min, EXCLUDED.min) END,
-        """
-    + _MERGED
-    + """
-), period AS (
-    INSERT INTO usage_period_total AS t (
-        organization_id, mode, meter_id, period_id, dimension, sum, count, billed_count, max, last, last_at, last_id
-    )
-    SELECT organization_id, mode, meter_id, period_id, dimension, sum(sum), sum(count), sum(billed_count),
-        coalesce(max(max) FILTER (WHERE billed_count > 0), 0),
-        (array_agg(last ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1],
-        (array_agg(last_at ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1],
-        (array_agg(last_id ORDER BY billed_count > 0 DESC, last_at DESC, last_id DESC))[1]
-    FROM hours
-    GROUP BY 1, 2, 3, 4, 5
-    ORDER BY 1, 2, 3, 4, 5
-    ON CONFLICT (organization_id, mode, meter_id, period_id, dimension) DO UPDATE SET
-        stored_at = clock_timestamp(),
-        """
-    + _MERGED
-    + """
-), used AS (
+        dimension, properties, coalesce(corrects_id, id) AS ordinal
+),
+"""
+    + TOTALS
+    + """, used AS (
     SELECT k.id, u.at
     FROM (SELECT api_key_id, max(occurred_at) AS at FROM fresh WHERE door <> 'ingest' GROUP BY 1) u
     JOIN keys_apikey k ON k.id = u.api_key_id

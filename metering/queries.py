@@ -10,7 +10,8 @@ from django.db.models import Aggregate, BigIntegerField, Count, Max, Q, QuerySet
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from accounts.models import Organization
-from metering.models import PeriodTotal, RefusalCount, UsageEvent, UsageTotal
+from metering.events import CORRECTION, VOID
+from metering.models import PeriodTotal, ReasonTotal, RefusalCount, UsageEvent, UsageTotal
 from plans.models import Meter, Period
 
 ZERO = Decimal(0)
@@ -96,29 +97,16 @@ def usage_series(
     return [UsagePoint(row["step"], row[group], row["quantity"], row["calls"]) for row in rows]
 
 
-def unbilled_calls(
-    organization: Organization, *, mode: str, start: datetime, end: datetime
-) -> list[Unbilled]:
-    """Admitted calls in `[start, end)` that were not charged, by reason, most frequent first."""
-    rows = (
-        UsageEvent.objects.for_organization(organization)
-        .filter(mode=mode, occurred_at__gte=start, occurred_at__lt=end)
-        .exclude(reason="")
-        .values("reason")
-        .annotate(calls=Count("id"))
-        .order_by("-calls", "reason")
-    )
-    return [Unbilled(row["reason"], row["calls"]) for row in rows]
+def unbilled_calls(organization: Organization, *, period: Period, mode: str) -> list[Unbilled]:
+    """Admitted calls of this period that were not charged, by reason, most frequent first; corrections are no calls."""
+    totals = ReasonTotal.objects.for_organization(organization).filter(period_id=period.pk, mode=mode)
+    calls = totals.exclude(reason__in=(CORRECTION, VOID)).order_by("-count", "reason")
+    return [Unbilled(total.reason, total.count) for total in calls]
 
 
 def unbilled_count(organization: Organization, *, period: Period, mode: str) -> int:
     """How many admitted calls of this period were not charged."""
-    found = (
-        PeriodTotal.objects.for_organization(organization)
-        .filter(period_id=period.pk, mode=mode)
-        .aggregate(calls=Sum("count"), billed=Sum("billed_count"))
-    )
-    return (found["calls"] or 0) - (found["billed"] or 0)
+    return sum(one.calls for one in unbilled_calls(organization, period=period, mode=mode))
 
 
 def refusals(organization: Organization, *, mode: str, start: datetime, end: datetime) -> list[Unbilled]:

@@ -33,7 +33,8 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not equal. `kind`: counter, state, total, period_total, hour, gap or repeated."""
+    """One thing that is not equal. `kind`: counter, state, total, period_total, hour, last, unique, reason, gap or
+    repeated."""
 
     kind: str
     where: str
@@ -110,6 +111,8 @@ def _compare(cuts: Mapping[int, OrganizationCut], organization: Organization | N
             *_lost_states(cuts, names),
             *[difference for line in lines for difference in _line_differences(line)],
             *_period_differences(_rows(sql.PERIOD_DIFFERENCES, scope), names),
+            *_other_differences(_rows(sql.OTHER_DIFFERENCES, scope), names),
+            *_reason_differences(_rows(sql.REASON_DIFFERENCES, scope), names),
             *_hour_differences(_rows(sql.HOUR_DIFFERENCES, scope), names),
         ]
         if organization is None:
@@ -192,6 +195,21 @@ def _period_text(values: Sequence[Any]) -> str:
         return "nothing"
     total, count, billed, most = values
     return f"{plain(total)} of {count} events, {billed} billed, max {plain(most)}"
+
+
+def _other_differences(rows: Sequence[tuple[Any, ...]], names: _Names) -> Iterator[Difference]:
+    for *key, dimension, kind, expected, found in rows:
+        yield Difference(kind, names.where(Key(*key), dimension), _optional(expected), _optional(found))
+
+
+def _reason_differences(rows: Sequence[tuple[Any, ...]], names: _Names) -> Iterator[Difference]:
+    for org_id, mode, period_id, reason, expected, found in rows:
+        where = f"{names.organization(org_id)} {mode} period {period_id} {reason}"
+        yield Difference("reason", where, str(expected or 0), str(found or 0))
+
+
+def _optional(value: Decimal | None) -> str:
+    return "nothing" if value is None else plain(value)
 
 
 def _hour_differences(rows: Sequence[tuple[Any, ...]], names: _Names) -> Iterator[Difference]:

@@ -3,6 +3,8 @@
 `%(organization)s` is one organization's id, or NULL for all. The events are read once, into hours.
 """
 
+from metering.totals_sql import BILLED
+
 CUTS = """
 CREATE TEMPORARY TABLE reconcile_cut (
     organization_id bigint PRIMARY KEY, shard smallint, epoch text, seq bigint, corrected bigint
@@ -14,13 +16,74 @@ HOURS = """
 CREATE TEMPORARY TABLE reconcile_hour ON COMMIT DROP AS
 SELECT e.organization_id, e.mode, e.meter_id, e.period_id, date_trunc('hour', e.occurred_at, 'UTC') AS hour,
     e.api_key_id, e.route_id, (e.status / 100)::smallint AS status_class, e.dimension,
-    sum(e.quantity) AS sum, count(*) AS count, count(*) FILTER (WHERE e.reason = '') AS billed_count,
-    coalesce(min(e.quantity) FILTER (WHERE e.reason = ''), 0) AS min,
-    coalesce(max(e.quantity) FILTER (WHERE e.reason = ''), 0) AS max,
+    sum(e.quantity) AS sum, count(*) AS count,
+    count(*) FILTER (WHERE e.reason = '' AND v.corrects_id IS NULL) AS billed_count,
+    coalesce(min(e.quantity) FILTER (WHERE e.reason = '' AND v.corrects_id IS NULL), 0) AS min,
+    coalesce(max(e.quantity) FILTER (WHERE e.reason = '' AND v.corrects_id IS NULL), 0) AS max,
     coalesce(sum(e.quantity) FILTER (WHERE (e.epoch = c.epoch AND e.seq > c.seq) IS NOT TRUE), 0) AS cut_sum
 FROM usage_event e LEFT JOIN reconcile_cut c USING (organization_id)
+LEFT JOIN (
+    SELECT organization_id, corrects_id FROM usage_event WHERE corrects_id IS NOT NULL AND reason = 'void'
+) v ON v.organization_id = e.organization_id AND v.corrects_id = e.id
 WHERE %(organization)s::bigint IS NULL OR e.organization_id = %(organization)s
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+"""
+
+# Last readings and unique values of the meters that are billed by them, and what was not billed, by reason.
+OTHER_DIFFERENCES = (
+    """
+SELECT organization_id, mode, meter_id, period_id, dimension, 'last', e.last, t.last
+FROM (
+    SELECT DISTINCT ON (e.organization_id, e.mode, e.meter_id, e.period_id, e.dimension)
+        e.organization_id, e.mode, e.meter_id, e.period_id, e.dimension, e.quantity AS last
+    FROM usage_event e JOIN plans_meter m ON m.id = e.meter_id AND m.aggregation IN ('last', 'time_weighted')
+    WHERE (%(organization)s::bigint IS NULL OR e.organization_id = %(organization)s) AND """  # noqa: S608  # constants
+    + BILLED
+    + """
+    ORDER BY e.organization_id, e.mode, e.meter_id, e.period_id, e.dimension, e.occurred_at DESC,
+        coalesce(e.corrects_id, e.id) DESC
+) e
+FULL JOIN (
+    SELECT t.* FROM usage_period_total t JOIN plans_meter m ON m.id = t.meter_id AND m.aggregation IN ('last', 'time_weighted')
+    WHERE (%(organization)s::bigint IS NULL OR t.organization_id = %(organization)s) AND t.billed_count > 0
+) t USING (organization_id, mode, meter_id, period_id, dimension)
+WHERE e.last IS DISTINCT FROM t.last
+UNION ALL
+SELECT organization_id, mode, meter_id, period_id, dimension, 'unique', e.count, t.count
+FROM (
+    SELECT e.organization_id, e.mode, e.meter_id, e.period_id, e.dimension,
+        count(DISTINCT e.properties ->> m.value_property)::numeric AS count
+    FROM usage_event e JOIN plans_meter m ON m.id = e.meter_id AND m.aggregation = 'unique'
+    WHERE (%(organization)s::bigint IS NULL OR e.organization_id = %(organization)s)
+        AND e.properties ->> m.value_property IS NOT NULL AND """
+    + BILLED
+    + """
+    GROUP BY 1, 2, 3, 4, 5
+) e
+FULL JOIN (
+    SELECT organization_id, mode, meter_id, period_id, dimension, count(*)::numeric AS count FROM usage_unique_value
+    WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
+    GROUP BY 1, 2, 3, 4, 5
+) t USING (organization_id, mode, meter_id, period_id, dimension)
+WHERE e.count IS DISTINCT FROM t.count
+ORDER BY 1, 2, 3, 4, 5
+LIMIT 200
+"""
+)
+
+REASON_DIFFERENCES = """
+SELECT organization_id, mode, period_id, reason, e.count, t.count
+FROM (
+    SELECT organization_id, mode, period_id, reason, count(*) AS count FROM usage_event
+    WHERE reason <> '' AND (%(organization)s::bigint IS NULL OR organization_id = %(organization)s)
+    GROUP BY 1, 2, 3, 4
+) e
+FULL JOIN (
+    SELECT * FROM usage_reason_total WHERE %(organization)s::bigint IS NULL OR organization_id = %(organization)s
+) t USING (organization_id, mode, period_id, reason)
+WHERE e.count IS DISTINCT FROM t.count
+ORDER BY 1, 2, 3, 4
+LIMIT 200
 """
 
 HOUR_DIFFERENCES = """

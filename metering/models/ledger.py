@@ -167,6 +167,46 @@ class PeriodTotal(models.Model):
         indexes = [models.Index(fields=["period_id", "meter_id"], name="usage_period_total_period")]
 
 
+class UniqueValue(models.Model):
+    """A value that a unique count has seen in a period: its SHA-256, whatever its length."""
+
+    pk = models.CompositePrimaryKey(
+        "organization_id", "mode", "meter_id", "period_id", "dimension", "value_hash"
+    )
+    organization_id = models.BigIntegerField()
+    mode = models.CharField(max_length=4, choices=Mode.choices)
+    meter_id = models.BigIntegerField()
+    period_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=200, blank=True, default="")
+    value_hash = models.BinaryField(max_length=32)
+
+    objects: ClassVar[TenantQuerySet["UniqueValue"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        db_table = "usage_unique_value"
+        indexes = [models.Index(fields=["period_id", "meter_id"], name="usage_unique_value_period")]
+
+
+class ReasonTotal(models.Model):
+    """How many events of a period were not billed as they came, by reason; corrections and voids are kinds of their own."""
+
+    organization_id = models.BigIntegerField()
+    mode = models.CharField(max_length=4, choices=Mode.choices)
+    period_id = models.BigIntegerField()
+    reason = models.CharField(max_length=40)
+    count = models.BigIntegerField()
+
+    objects: ClassVar[TenantQuerySet["ReasonTotal"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        db_table = "usage_reason_total"
+        constraints = [
+            models.UniqueConstraint(
+                "organization_id", "mode", "period_id", "reason", name="usage_reason_total_key"
+            )
+        ]
+
+
 class CounterCorrection(models.Model):
     """What the counters in Redis must still be told, because only the ledger saw it: a duplicate, a replay, history.
 
