@@ -26,19 +26,26 @@ from core.redis_loop import LoopPipeline
 from metering.calls import Admission, AdmitAnswer, Call, Settled, Settlement, admit_call, settle_call
 from metering.events import Event
 from metering.scripts import script
+from plans.cap_table import LARGEST_CAP_MINOR, MeterTable, Segment, SpendLimit
 
 SHARD, CALLS, AT_ONCE = 63, 20_000, 64
 ORGANIZATION = secrets.randbelow(2**40)
 FOREVER = 9_000_000_000_000_000
 
 
-def admission(windows: int) -> Admission:
-    """A call that passes, limited by so many windows."""
+def admission(windows: int, spend: SpendLimit | None = None) -> Admission:
+    """A call that passes, limited by so many windows and perhaps by a cap."""
     limits = [(60, 10_000_000), (1, 10_000_000)][:windows]
     keys = [(60, 10_000_000)][: max(0, windows - 2)]
     return Admission(
-        SHARD, ORGANIZATION, "live", 1, 0, FOREVER, 1, 10**12, 1, 1, limits, 1, keys, new_nonce()
+        SHARD, ORGANIZATION, "live", 1, 0, FOREVER, 1, 10**12, 1, 1, limits, 1, keys, new_nonce(), spend=spend
     )  # fmt: skip
+
+
+def cap(meters: int) -> SpendLimit:
+    """A cap that is not reached, over so many meters of three tiers each."""
+    rows = (Segment(1, 0, 0, 1), Segment(10_001, 10**6, 10**6, 1), Segment(100_001, 9 * 10**10, 8 * 10**5, 3))
+    return SpendLimit(LARGEST_CAP_MINOR, tuple(MeterTable(number, rows) for number in range(1, meters + 1)))
 
 
 def event(request: Admission) -> bytes:
@@ -51,12 +58,12 @@ def event(request: Admission) -> bytes:
     ).to_json()  # fmt: skip
 
 
-def server_times(client: "redis.Redis", windows: int) -> tuple[float, float]:
+def server_times(client: "redis.Redis", windows: int, spend: SpendLimit | None = None) -> tuple[float, float]:
     """Microseconds of server time of an admission and a settle, by commandstats: the median of batches of 64, so that a
     neighbour on the machine does not decide the figure."""
     admits, settles = [], []
     for _ in range(CALLS // AT_ONCE):
-        requests = [admission(windows) for _ in range(AT_ONCE)]
+        requests = [admission(windows, spend) for _ in range(AT_ONCE)]
         settlements = [Settlement.of(r, units=1, event=event(r)) for r in requests]
         admits.append(_run(client, [admit_call(request) for request in requests]))
         settles.append(_run(client, [settle_call(settlement) for settlement in settlements]))
@@ -109,6 +116,10 @@ def main() -> None:
             admit, settle = server_times(client, windows)
             print(f"script_admit_{windows}_windows {admit:.1f} us")
             print(f"script_settle_{windows}_windows {settle:.1f} us")
+        for meters in (1, 2, 5):
+            admit, settle = server_times(client, 1, cap(meters))
+            print(f"script_admit_cap_over_{meters}_meters {admit:.1f} us")
+            print(f"script_settle_cap_over_{meters}_meters {settle:.1f} us")
         batched, plain = asyncio.run(client_rates(url))
         print(f"client_loop_pipeline {batched:.0f} calls/s")
         print(f"client_redis_py_asyncio {plain:.0f} calls/s")

@@ -26,6 +26,7 @@ from core.redis_layout import (
     usage_key,
 )
 from metering.scripts import Script, script
+from plans.cap_table import SpendLimit
 
 LARGEST = 2**53 - 1
 LARGEST_LIMIT = 2**32 - 1  # counts of a window are u32
@@ -33,6 +34,9 @@ LIFE_SECONDS = 60
 CLAIM_LIFE_MS = 7 * 86_400_000
 USAGE_KEPT_MS = 100 * 86_400_000  # counters outlive their period: late settles, reconcile, statements
 NO_QUOTA = -1
+ANY_NUMBER = -1  # of calls at the same time
+UNTIL_PERIOD_ENDS = ("spend_cap_reached",)  # like a full quota: waiting for the span's end helps
+_NO_CAP = ("", "0")
 
 T = TypeVar("T")
 
@@ -46,7 +50,8 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """One call at the door: all that its worker knows. `refusal` is the code of a closed door ('' is open)."""
+    """One call at the door: all that its worker knows. `refusal` is the code of a closed door ('' is open);
+    `concurrency` is how many calls of the organization may be open at once, this one included."""
 
     shard: int
     org_id: int
@@ -65,6 +70,8 @@ class Admission:
     life_seconds: int = LIFE_SECONDS
     refusal: str = ""
     quota_code: str = "quota_exceeded"
+    concurrency: int = ANY_NUMBER
+    spend: SpendLimit | None = None
 
     @property
     def reservation(self) -> "Reservation":
@@ -171,13 +178,15 @@ class Settlement:
     version: int
     quota: int
     span_end_us: int
+    spend: SpendLimit | None = None
 
     @classmethod
     def of(cls, admission: Admission, *, units: int, event: bytes) -> "Settlement":
         """The settlement of an admission that passed."""
         return cls(
-            admission.reservation, units, event, admission.version, admission.quota, admission.span_end_us
-        )
+            admission.reservation, units, event, admission.version, admission.quota, admission.span_end_us,
+            admission.spend,
+        )  # fmt: skip
 
     def unbilled(self, event: bytes) -> "Settlement":
         """The same call as a row of quantity 0; always passes (after EXPIRED, with the reason `expired`)."""
@@ -255,7 +264,7 @@ def admit_call(request: Admission) -> Call[AdmitAnswer]:
     return Call(script("admit"), keys, args, lambda reply: parse_admission(request, reply))
 
 
-def admit_args(request: Admission) -> tuple[list[str], list[str]]:
+def admit_args(request: Admission) -> tuple[list[str], list[str | bytes]]:
     """Keys and arguments of admit.lua."""
     r = request
     windows = [*r.windows, *r.key_windows]
@@ -272,11 +281,11 @@ def admit_args(request: Admission) -> tuple[list[str], list[str]]:
         *[rate_key(r.shard, r.org_id, r.mode, seconds) for seconds, _ in r.windows],
         *[key_rate_key(r.shard, r.key_id, seconds) for seconds, _ in r.key_windows],
     ]
-    args = [
+    args: list[str | bytes] = [
         str(r.org_id), r.mode, str(r.key_id), str(r.version), str(r.span_start_us), str(r.span_end_us), r.refusal,
-        str(r.period_id), str(r.meter_id), str(r.units), str(r.quota), r.quota_code, r.reservation.member,
+        str(r.concurrency), str(r.meter_id), str(r.units), str(r.quota), r.quota_code, r.reservation.member,
         str(r.life_seconds * 1_000_000), _usage_expiry(r.span_end_us), str(len(r.windows)), str(len(windows)),
-        *[str(number) for window in windows for number in window],
+        *[str(number) for window in windows for number in window], *_spend_args(r.spend),
     ]  # fmt: skip
     return keys, args
 
@@ -299,7 +308,7 @@ def parse_admission(request: Admission, reply: Any) -> AdmitAnswer:
         return Admitted(now, identifier, f"{request.nonce:x}", reply[2].decode(), used, windows, quota)
     code, retry = reply[4].decode(), int(reply[5])
     if retry < 0:
-        retry = reset if code == request.quota_code else 0
+        retry = reset if code in (request.quota_code, *UNTIL_PERIOD_ENDS) else 0
     return Refused(code, now, retry, used, windows, quota)
 
 
@@ -325,7 +334,7 @@ def settle_call(settlement: Settlement) -> Call[Settled]:
     ]
     args: list[str | bytes] = [
         r.member, str(r.units), str(settlement.units), str(r.meter_id), settlement.event, str(settlement.version),
-        str(settlement.quota), _usage_expiry(settlement.span_end_us),
+        str(settlement.quota), _usage_expiry(settlement.span_end_us), *_spend_args(settlement.spend),
     ]  # fmt: skip
     return Call(script("settle"), keys, args, _parse_settled)
 
@@ -413,6 +422,10 @@ def _meters(fields: Sequence[bytes]) -> dict[int, tuple[int, int]]:
     values = {name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
     meters = {int(name.removeprefix("r")) for name in values}
     return {meter: (values.get(f"{meter}", 0), values.get(f"r{meter}", 0)) for meter in sorted(meters)}
+
+
+def _spend_args(spend: SpendLimit | None) -> Sequence[str | bytes]:
+    return _NO_CAP if spend is None else (spend.packed, str(len(spend.tables)), *spend.fields)
 
 
 def _usage_expiry(span_end_us: int) -> str:

@@ -27,6 +27,7 @@ from metering.calls import (
     WrongSpan,
 )
 from metering.scripts import BUCKETS
+from plans.cap_table import SpendLimit
 
 RETURNED_AT_ONCE = 4
 _MICROSECONDS = 1_000_000
@@ -121,10 +122,14 @@ class DoorModel:
             return WrongSpan(now_us)
         windows = self._windows(request)
         code, full = self._closed_or_full(request, windows, now_us)
+        if not code and self._is_crowded(request, now_us):
+            code = "concurrency_limited"
         self._return_expired(request.org_id, now_us, RETURNED_AT_ONCE)
         usage = self.usage[_usage_name(request)]
         if not code and 0 <= request.quota < usage.total + request.units:
             code = request.quota_code
+        if not code and self._passes_cap(request, request.spend, request.units):
+            code = "spend_cap_reached"
         if code:
             return self._refuse(request, code, full, windows, now_us)
         for window in windows:
@@ -151,6 +156,8 @@ class DoorModel:
         usage = self.usage[_usage_name(r)]
         own = min(r.units, usage.reserved) if is_open else 0
         if units > own and 0 <= settlement.quota < usage.total - own + units:
+            return Settled(SettleOutcome.EXPIRED, 0)
+        if units > own and self._passes_cap(r, settlement.spend, units - own):
             return Settled(SettleOutcome.EXPIRED, 0)
         self.stream.append(settlement.event)
         usage.settled += units
@@ -183,10 +190,23 @@ class DoorModel:
         """Give back all expired reservations of an organization; how many."""
         return self._return_expired(org_id, now_us, len(self.reservations[org_id]))
 
+    def _passes_cap(self, named: Admission | Reservation, spend: SpendLimit | None, more: int) -> bool:
+        """Whether usage with so many more units of this meter costs more than the cap."""
+        if spend is None:
+            return False
+        org_id, mode, period_id, meter_id = _usage_name(named)
+        priced = [table.meter_id for table in spend.tables]
+        counts = {m: self.usage[org_id, mode, period_id, m].total for m in priced}
+        return spend.is_passed(counts | {meter_id: counts.get(meter_id, 0) + more})
+
     def _windows(self, request: Admission) -> list[StrictWindow]:
         names = [("organization", request.org_id, request.mode, seconds) for seconds, _ in request.windows]
         names += [("key", request.key_id, "", seconds) for seconds, _ in request.key_windows]
         return [self.windows.setdefault(name, StrictWindow(name[3])) for name in names]
+
+    def _is_crowded(self, request: Admission, now_us: int) -> bool:
+        held = self.reservations[request.org_id].values()
+        return 0 <= request.concurrency <= sum(expires > now_us for expires in held)
 
     @staticmethod
     def _closed_or_full(
@@ -210,8 +230,10 @@ class DoorModel:
         used = self.usage[_usage_name(request)].total
         quota = _quota(request, used, now_us)
         retry = states[full].reset_s if full is not None else 0
-        if code == request.quota_code and quota is not None:
-            retry = quota.reset_s
+        if code == "concurrency_limited":
+            retry = 1
+        if code in (request.quota_code, "spend_cap_reached"):
+            retry = _reset(request, now_us)
         return Refused(code, now_us, retry, used, states, quota)
 
     @staticmethod
@@ -255,5 +277,8 @@ def _usage_name(named: Admission | Reservation | TrackedEvent) -> UsageName:
 def _quota(request: Admission, used: int, now_us: int) -> QuotaState | None:
     if request.quota < 0:
         return None
-    reset = -(-(request.span_end_us - now_us) // _MICROSECONDS)
-    return QuotaState(request.quota, max(0, request.quota - used), reset)
+    return QuotaState(request.quota, max(0, request.quota - used), _reset(request, now_us))
+
+
+def _reset(request: Admission, now_us: int) -> int:
+    return -(-(request.span_end_us - now_us) // _MICROSECONDS)

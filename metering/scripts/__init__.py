@@ -13,8 +13,8 @@ from pathlib import Path
 BUCKETS = 240
 _FOLDER = Path(__file__).parent
 _PARTS = {
-    "admit": ("clock", "numbers", "windows", "reservations", "refusals"),
-    "settle": ("numbers",),
+    "admit": ("clock", "numbers", "windows", "reservations", "refusals", "spend"),
+    "settle": ("numbers", "spend"),
     "track": ("numbers",),
     "restore": ("numbers",),
     "renew": ("clock", "numbers"),

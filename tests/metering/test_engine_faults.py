@@ -33,6 +33,7 @@ from metering.calls import (
 )
 from metering.engine import Admitted, Engine, MeteringUnavailable
 from metering.scripts import NAMES, script
+from plans.cap_table import MeterTable, Segment, SpendLimit
 from tests.metering.engine_kit import (
     FOREVER,
     KEY,
@@ -53,6 +54,9 @@ LIMITS: dict[str, Any] = {"windows": [(60, 5)], "key_windows": [(60, 5)]}
 OPEN = make_admission(units=2, quota=9, **LIMITS)
 DUE = make_admission(units=1, life_seconds=1)
 RESERVED = make_admission(units=3, quota=2, **LIMITS)
+PRICES = (MeterTable(METER, (Segment(3, 5, 5, 2),)), MeterTable(METER + 1, (Segment(1, 7, 7, -2),)))
+CAPPED: dict[str, Any] = {"spend": SpendLimit(100, PRICES), "concurrency": 9, **LIMITS}
+LOST = make_admission(units=2, **CAPPED)
 
 
 def reported(claim: str) -> TrackedEvent:
@@ -62,6 +66,8 @@ def reported(claim: str) -> TrackedEvent:
 CALLS: dict[str, Callable[[], Call[Any]]] = {
     "admit": lambda: told(admit_call(make_admission(units=2, **LIMITS)), NOW + 2_000_000),
     "admit refused": lambda: told(admit_call(RESERVED), NOW + 2_000_000),
+    "admit with a cap": lambda: told(admit_call(make_admission(units=2, **CAPPED)), NOW + 2_000_000),
+    "settle with a cap": lambda: settle_call(Settlement.of(LOST, units=3, event=b"{}")),
     "settle": lambda: settle_call(Settlement.of(OPEN, units=1, event=b"{}")),
     "settle returned": lambda: settle_call(Settlement.of(RESERVED, units=1, event=b"{}")),
     "track": lambda: track_call(SHARD, [reported("one"), reported("two")]),
@@ -127,12 +133,36 @@ def test_a_wrong_type_under_the_first_reservation_moves_nothing(engine: Engine) 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "1e3", "007", "x", "", str(2**53)])
 @pytest.mark.parametrize("field", [str(METER), f"r{METER}"])
-@pytest.mark.parametrize("name", ["admit", "settle", "track"])
+@pytest.mark.parametrize("name", ["admit", "admit with a cap", "settle", "settle with a cap", "track"])
 def test_a_damaged_counter_moves_nothing(engine: Engine, name: str, field: str, value: str) -> None:
     engine.client.hset(USAGE, field, value)
     before = everything(engine.client)
     with pytest.raises(MeteringUnavailable):
         engine.run(CALLS[name]())
+    assert everything(engine.client) == before
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "x"])
+@pytest.mark.parametrize("field", [f"{METER + 1}", f"r{METER + 1}"])
+@pytest.mark.parametrize("name", ["admit with a cap", "settle with a cap"])
+def test_a_damaged_counter_of_another_priced_meter_moves_nothing(
+    engine: Engine, name: str, field: str, value: str
+) -> None:
+    engine.client.hset(USAGE, field, value)
+    before = everything(engine.client)
+    with pytest.raises(MeteringUnavailable):
+        engine.run(CALLS[name]())
+    assert everything(engine.client) == before
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 31, 40, 70, 90])
+@pytest.mark.parametrize("name", ["admit with a cap", "settle with a cap"])
+def test_damaged_price_tables_move_nothing(engine: Engine, name: str, length: int) -> None:
+    call = CALLS[name]()
+    args = [value[:length] if isinstance(value, bytes) and len(value) > 8 else value for value in call.args]
+    before = everything(engine.client)
+    with pytest.raises(redis.ResponseError):
+        engine.client.eval(call.script.source, len(call.keys), *call.keys, *args)
     assert everything(engine.client) == before
 
 

@@ -32,6 +32,7 @@ from metering.calls import (
 )
 from metering.engine import Admitted, Engine
 from metering.limits import DoorModel, StrictWindow, bucket_of, bucket_start
+from plans.cap_table import GRAINS, MeterTable, Segment, SpendLimit
 from tests.metering.engine_kit import (
     FOREVER,
     SHARD,
@@ -155,6 +156,10 @@ def _pipelined(client: "redis.Redis", part: list[tuple[int, Admission]]) -> list
     return [call.parse(reply) for call, reply in zip(calls, pipeline.execute(), strict=True)]
 
 
+CENT = GRAINS
+TWO = MeterTable(2, (Segment(4, CENT // 2, CENT // 2, 1), Segment(9, 4 * CENT, CENT, 3)))
+OTHER = MeterTable(22, (Segment(1, 2 * CENT, 2 * CENT, -5),), maximum=9 * CENT, lines=2)
+SPENDS = [SpendLimit(2, (TWO,)), SpendLimit(6, (TWO, OTHER)), SpendLimit(0, (OTHER,)), SpendLimit(1, ())]
 ORGS = st.sampled_from([1, 2, 3])  # 3 has no state
 REQUESTS = st.builds(
     make_admission,
@@ -171,6 +176,8 @@ REQUESTS = st.builds(
     key_windows=st.sampled_from([(), ((60, 2),)]),
     life_seconds=st.sampled_from([1, 60]),
     refusal=st.sampled_from(["", "", "", "", "suspended"]),
+    concurrency=st.sampled_from([-1, -1, -1, 2]),
+    spend=st.sampled_from([None, None, *SPENDS]),
 )
 
 
