@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from accounts.models import Organization
 from metering.queries import period_quantities
-from plans.models import Interval, Period
+from plans.models import Interval, Period, PlanVersion
 from plans.periods import month_number
 from plans.pricing import Rated, rate_period
 from plans.queries import terms_of
@@ -28,6 +28,11 @@ def rate_so_far(period: Period, quantities: Mapping[tuple[str, str], Decimal]) -
         unsold = tuple(replace(price, unit_price=None) for price in terms.usage)
         return rate_period(replace(terms, usage=unsold), usage, charge_fee=False)
     return rate_period(terms, usage, charge_fee=fee_is_due(period))
+
+
+def rate_on(version: PlanVersion, quantities: Mapping[tuple[str, str], Decimal]) -> Rated:
+    """What a month with these quantities costs on any plan version, its fee included: for advice and simulation."""
+    return rate_period(terms_of(version), _per_meter(quantities))
 
 
 def _per_meter(quantities: Mapping[tuple[str, str], Decimal]) -> dict[str, Decimal]:

@@ -1,0 +1,137 @@
+"""Advice on the plan: "on Starter you would have paid 41 USD less over the last three months", only where it is true.
+
+True means: the closed months are rated again on the other plan's prices, to the cent; nothing that was used would have
+been refused there (features of the routes that were called, hard quotas, the busiest minute); and the difference is worth
+saying. Months in a trial say nothing about what a plan costs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.db.models import Count, Max
+from django.db.models.functions import TruncMinute
+
+from accounts.models import Organization
+from core.money import exponent
+from metering.costs import rate_on, rate_so_far
+from metering.models import UsageEvent, UsageTotal
+from metering.queries import quantities_by_period
+from plans.models import Period, PlanVersion, Route
+from plans.queries import public_versions
+
+MONTHS = 3
+LEAST_SHARE = 50  # advice starts at a fiftieth (2 %) of what was paid
+LEAST_MAJOR = 5  # and at five major units of the currency
+MINUTE = 60
+
+Quantities = Mapping[tuple[str, str], Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """`paid_minor` over the `months` before, `would_minor` on `version`; both in minor units of its currency."""
+
+    version: PlanVersion
+    months: int
+    paid_minor: int
+    would_minor: int
+
+    @property
+    def saved_minor(self) -> int:
+        return self.paid_minor - self.would_minor
+
+
+def find_advice(organization: Organization, *, at: datetime) -> Advice | None:
+    """The public plan on which the last closed months would have cost least, or None when none is worth the change."""
+    periods = _closed_periods(organization, at)
+    if not periods:
+        return None
+    now_on = periods[0].version
+    used = quantities_by_period([period.pk for period in periods])
+    months = [used.get(period.pk, {}) for period in periods]
+    paid = sum(rate_so_far(p, q).total_minor for p, q in zip(periods, months, strict=True))
+    offers = [
+        version
+        for version in public_versions()
+        if version.plan_id != now_on.plan_id
+        and (version.currency, version.interval) == (now_on.currency, now_on.interval)
+        and all(fits_quotas(version, quantities) for quantities in months)
+    ]
+    costs = sorted((sum(rate_on(v, q).total_minor for q in months), v.pk, v) for v in offers)
+    for would, _, version in costs:
+        advice = Advice(version, len(periods), paid, would)
+        if not is_worth_saying(advice):
+            return None  # the others save even less
+        if _fits_features(version, organization, periods) and _fits_limits(version, organization, periods):
+            return advice
+    return None
+
+
+def is_worth_saying(advice: Advice) -> bool:
+    """Whether the difference is large enough to trouble somebody with it."""
+    least = LEAST_MAJOR * 10 ** exponent(advice.version.currency)
+    return advice.saved_minor >= max(least, advice.paid_minor / Decimal(LEAST_SHARE))
+
+
+def fits_quotas(version: PlanVersion, quantities: Quantities) -> bool:
+    """Whether a month with these quantities stays within the version's hard quotas, and every used meter is sold there."""
+    by_meter: dict[str, Decimal] = {}
+    for (meter, _), quantity in quantities.items():
+        by_meter[meter] = by_meter.get(meter, Decimal(0)) + quantity
+    quotas = {c.meter.slug: c.hard_quota for c in version.components.all()}
+    return all(
+        not quantity or (meter in quotas and (quotas[meter] is None or quantity <= quotas[meter]))
+        for meter, quantity in by_meter.items()
+    )
+
+
+def _closed_periods(organization: Organization, at: datetime) -> list[Period]:
+    """The last months that are over, newest first; up to the last change of plan, because only those compare."""
+    over = (
+        Period.objects.for_organization(organization)
+        .filter(ends_at__lte=at)
+        .select_related("version__plan", "subscription")
+        .prefetch_related("version__components__meter", "version__components__tiers")
+        .order_by("-starts_at")[:MONTHS]
+    )
+    return _of_one_version(over)
+
+
+def _of_one_version(periods: Iterable[Period]) -> list[Period]:
+    found: list[Period] = []
+    for period in periods:
+        if period.is_trial or (found and period.version_id != found[0].version_id):
+            break
+        found.append(period)
+    return found
+
+
+def _fits_features(version: PlanVersion, organization: Organization, periods: Sequence[Period]) -> bool:
+    """Whether the routes that were called ask for nothing that this plan lacks."""
+    called = (
+        UsageTotal.objects.for_organization(organization)
+        .filter(mode="live", period_id__in=[period.pk for period in periods], route_id__gt=0)
+        .values("route_id")
+        .distinct()
+    )
+    needed = Route.objects.filter(pk__in=called).exclude(required_feature="")
+    return set(needed.values_list("required_feature", flat=True)) <= set(version.features)
+
+
+def _fits_limits(version: PlanVersion, organization: Organization, periods: Sequence[Period]) -> bool:
+    """Whether the busiest minute would have passed the plan's limit of calls a minute. Reads single events: asked last."""
+    limits = [limit.calls for limit in version.rate_limits.all() if limit.window_seconds == MINUTE]
+    if not limits:
+        return True
+    busiest = (
+        UsageEvent.objects.for_organization(organization)
+        .filter(mode="live", occurred_at__gte=periods[-1].starts_at, occurred_at__lt=periods[0].ends_at)
+        .exclude(door__in=("ingest", "correct"))
+        .annotate(minute=TruncMinute("occurred_at"))
+        .values("minute")
+        .annotate(calls=Count("id"))
+        .aggregate(most=Max("calls"))["most"]
+    )
+    return (busiest or 0) <= min(limits)
