@@ -242,6 +242,11 @@ GATEWAY_LOG_CALLS = env.bool(
 )  # a line for every call, not only for failed ones
 UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True)
 
+# --- billing -----------------------------------------------------------------------------------------------------
+# A statement is final this long after its period's end: usage that comes later is billed with the next one.
+STATEMENT_GRACE_MINUTES: int = env.int("FAREBOX_STATEMENT_GRACE_MINUTES", default=45)
+INVOICE_DUE_DAYS: int = env.int("FAREBOX_INVOICE_DUE_DAYS", default=14)
+
 # --- Celery ------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = BROKER_URL
 CELERY_TASK_IGNORE_RESULT = True

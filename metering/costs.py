@@ -1,12 +1,13 @@
 """What a period costs: rating applied to the ledger's totals. Alerts, doors, pages and statements ask here, so that the
 live cost of a period and its statement are one number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from accounts.models import Organization
-from metering.queries import period_quantities
+from metering.queries import period_quantities, quantities_by_period
+from plans.history import monthly_fee_minor
 from plans.models import Interval, Period, PlanVersion
 from plans.periods import month_number
 from plans.pricing import Rated, rate_period
@@ -20,6 +21,12 @@ def period_cost(organization: Organization, *, period: Period) -> Rated:
     return rate_so_far(period, period_quantities(organization, period=period, mode="live"))
 
 
+def period_costs(periods: Sequence[Period]) -> list[Rated]:
+    """The costs of many periods so far, in their order; `periods` come with `version__plan` and its components."""
+    quantities = quantities_by_period([period.pk for period in periods])
+    return [rate_so_far(period, quantities.get(period.pk, {})) for period in periods]
+
+
 def rate_so_far(period: Period, quantities: Mapping[tuple[str, str], Decimal]) -> Rated:
     """The cost of these quantities in this period. In a trial there is no fee, and what was reported above the included
     quantity is written off (ENGINE.md, section 4); a yearly fee stands in the first month of its year."""
@@ -31,8 +38,10 @@ def rate_so_far(period: Period, quantities: Mapping[tuple[str, str], Decimal]) -
 
 
 def rate_on(version: PlanVersion, quantities: Mapping[tuple[str, str], Decimal]) -> Rated:
-    """What a month with these quantities costs on any plan version, its fee included: for advice and simulation."""
-    return rate_period(terms_of(version), _per_meter(quantities))
+    """What a month with these quantities costs on any plan version, with its fee as a share of one month: for advice and
+    simulation."""
+    terms = replace(terms_of(version), fee_minor=monthly_fee_minor(version))
+    return rate_period(terms, _per_meter(quantities))
 
 
 def _per_meter(quantities: Mapping[tuple[str, str], Decimal]) -> dict[str, Decimal]:

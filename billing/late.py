@@ -1,0 +1,84 @@
+"""Usage that the ledger stored after a period's statement was final: billed as the difference, on the next document."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import connection
+
+from billing.drafts import DraftLine, difference
+from billing.ledger_cuts import period_quantities_at
+from core.clock import EPOCH
+from metering.costs import rate_so_far
+from plans.models import Period
+from plans.pricing import Rated
+
+# A period is covered up to the cut of its statement, or of the newest document with an adjustment of it.
+_LATE = """
+WITH stated AS (
+    SELECT s.period_id, s.organization_id, s.currency, greatest(s.cut_at, (
+        SELECT max(a.cut_at) FROM billing_statementline l JOIN billing_statement a ON a.id = l.statement_id
+        WHERE l.of_period_id = s.period_id AND a.state = 'finalised'
+    )) AS covered_to
+    FROM billing_statement s
+    WHERE s.kind = 'period' AND s.state = 'finalised' AND s.ends_at > %(after)s
+        AND (%(organizations)s::bigint[] IS NULL OR s.organization_id = ANY(%(organizations)s))
+)
+SELECT DISTINCT organization_id, currency, period_id, covered_to
+FROM stated JOIN usage_period_total t USING (organization_id, period_id)
+WHERE t.mode = 'live' AND t.stored_at > covered_to
+ORDER BY organization_id, period_id
+"""
+
+
+class LatePeriod(NamedTuple):
+    """A period of which the ledger stored something after `covered_to`, the cut up to which it has been billed."""
+
+    organization_id: int
+    currency: str
+    period_id: int
+    covered_to: datetime
+
+
+def late_periods(
+    *, at: datetime, organization_ids: Iterable[int] | None = None, all_ages: bool = True
+) -> list[LatePeriod]:
+    """Finalised periods with usage that came late; of all organizations, or of these. Not `all_ages`: those for which
+    usage can still be reported (a setting); older ones have late corrections only."""
+    ids = None if organization_ids is None else list(organization_ids)
+    after = EPOCH if all_ages else at - timedelta(days=settings.TRACK_OLDEST_DAYS + 31)
+    with connection.cursor() as cursor:
+        cursor.execute(_LATE, {"organizations": ids, "after": after})
+        return [LatePeriod(*row) for row in cursor.fetchall()]
+
+
+def adjustment_lines(
+    late: Sequence[LatePeriod], *, cut_at: datetime
+) -> dict[tuple[int, str], list[DraftLine]]:
+    """Per (organization id, currency) the lines that bill late usage up to this cut: each period is rated as it was
+    billed and as it is now, by its own plan version."""
+    periods = {
+        period.pk: period
+        for period in Period.objects.filter(pk__in=[one.period_id for one in late]).select_related(
+            "organization", "version__plan"
+        )
+    }
+    lines: dict[tuple[int, str], list[DraftLine]] = defaultdict(list)
+    for one in late:
+        lines[one.organization_id, one.currency] += late_lines(
+            periods[one.period_id], since=one.covered_to, cut_at=cut_at
+        )
+    return dict(lines)
+
+
+def late_lines(period: Period, *, since: datetime, cut_at: datetime) -> list[DraftLine]:
+    """The lines of one period's usage that was stored after `since` and up to `cut_at`; also how they are recomputed."""
+    before, after = cost_at(period, cut_at=since), cost_at(period, cut_at=cut_at)
+    return difference(before, after, of_period_id=period.pk, since=since)
+
+
+def cost_at(period: Period, *, cut_at: datetime) -> Rated:
+    """What a period cost as the ledger knew it at a cut, read from its events."""
+    return rate_so_far(period, period_quantities_at(period, cut_at=cut_at))
