@@ -4,9 +4,11 @@ Everything that ever enters the ledger passes here: the drain, replays and histo
 of Redis already; `Uncounted` marks what is not, and leaves corrections for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
+from typing import cast
 
 import psycopg
 from django.db import DataError, IntegrityError, connection, transaction
@@ -55,6 +57,18 @@ def lock_shard(shard: int, *, wait: bool = False) -> bool:
         else:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, shard])
         return bool(cursor.fetchone() == (True,))
+
+
+def take_ledger_cut(shards: Iterable[int]) -> datetime:
+    """A moment by the database's clock that divides the ledger: of these shards, every event that is committed now was
+    stored at it or before, every later one is stored after it. Takes their drain locks, in order, until the caller's
+    transaction ends: until then totals are exactly the events up to the cut."""
+    for shard in sorted(set(shards)):
+        lock_shard(shard, wait=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (cut_at,) = cursor.fetchone()
+    return cast(datetime, cut_at)
 
 
 def store_entries(shard: int, entries: Sequence[Entry], *, uncounted: Uncounted | None = None) -> Stored:

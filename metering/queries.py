@@ -1,21 +1,24 @@
 """Reads of the ledger for pages, reports and rating. Quantities are `Decimal` in the meter's unit, times UTC."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from django.db.models import Aggregate, BigIntegerField, Count, Max, Q, QuerySet, Sum
+from django.db.models import Aggregate, BigIntegerField, Count, Max, Q, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from accounts.models import Organization
 from metering.events import CORRECTION, VOID
 from metering.models import PeriodTotal, ReasonTotal, RefusalCount, UsageEvent, UsageTotal
+from metering.period_usage import Quantities as Quantities
+from metering.period_usage import late_since as late_since
+from metering.period_usage import period_quantities as period_quantities
+from metering.period_usage import period_quantities_at as period_quantities_at
+from metering.period_usage import quantities_by_period as quantities_by_period
 from plans.models import Meter, Period
 
 ZERO = Decimal(0)
-Quantities = dict[tuple[str, str], Decimal]  # per (meter slug, dimension text), as rating takes them
 
 
 class Percentile(Aggregate):
@@ -57,27 +60,12 @@ class Unbilled:
     calls: int
 
 
-def period_quantities(organization: Organization, *, period: Period, mode: str) -> Quantities:
-    """Settled quantity per (meter slug, dimension text) in this period, from the period totals."""
-    totals = PeriodTotal.objects.for_organization(organization).filter(period_id=period.pk, mode=mode)
-    return _by_meter(totals).get(period.pk, {})
-
-
 def period_quantity(organization: Organization, *, period: Period, mode: str, meter: Meter) -> Decimal:
     """Settled quantity of one meter in this period, over all its dimensions."""
     totals = PeriodTotal.objects.for_organization(organization).filter(
         period_id=period.pk, mode=mode, meter_id=meter.pk
     )
     return sum((total.sum for total in totals), ZERO)
-
-
-def _by_meter(totals: QuerySet[PeriodTotal]) -> dict[int, Quantities]:
-    slugs = dict(Meter.objects.values_list("pk", "slug"))
-    found: dict[int, Quantities] = {}
-    for total in totals:
-        if total.meter_id in slugs:
-            found.setdefault(total.period_id, {})[slugs[total.meter_id], total.dimension] = total.sum
-    return found
 
 
 def usage_series(
@@ -160,11 +148,6 @@ def latest_event_at(organization: Organization) -> datetime | None:
     found = UsageTotal.objects.for_organization(organization).aggregate(at=Max("last_at"))
     at: datetime | None = found["at"]
     return at
-
-
-def quantities_by_period(period_ids: Sequence[int]) -> dict[int, Quantities]:
-    """Live quantities per period and (meter slug, dimension text), for lists of customers."""
-    return _by_meter(PeriodTotal.objects.filter(period_id__in=period_ids, mode="live"))
 
 
 def installation_quantity(*, meter_slug: str, start: datetime, end: datetime) -> Decimal:

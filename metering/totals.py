@@ -16,7 +16,7 @@ def rebuild_totals(organization: Organization) -> int:
         for statement in sql.FORGET:
             cursor.execute(statement, scope)
         cursor.execute(sql.COUNT_AGAIN, scope)
-        events = int(cursor.fetchone()[0])  # type: ignore[index]  # an aggregate always has its row
+        events = int(cursor.fetchone()[0])
         for statement in sql.AFTER_VOIDS_OF_ORGANIZATION:
             cursor.execute(statement, scope)
     return events
