@@ -12,14 +12,14 @@ from django.conf import settings
 from core.clock import to_micros
 from keys.models import ApiKey
 from plans.door import Span
-from plans.queries import Standing, find_standing, mode_terms
+from plans.standing import ANY_NUMBER, Standing, find_standing, mode_terms
 
 Window = tuple[int, int]  # seconds, calls
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key as the doors know it. `spans` is the door table of its mode; windows are (seconds, calls)."""
+    """A key as the doors know it. `spans` is the door table of its mode; windows are (seconds, calls), `concurrency` calls at once."""
 
     key_id: int
     key_public_id: str
@@ -39,6 +39,7 @@ class KeyRecord:
     spans: tuple[Span, ...]
     revoked: bool
     expires_at_us: int | None
+    concurrency: int = ANY_NUMBER
 
     def span_at(self, moment_us: int) -> Span | None:
         """The span that contains this moment, or None: the table has been outlived."""
@@ -60,7 +61,7 @@ class KeyRecord:
 
 
 def load_record(key_hash: bytes, *, at: datetime) -> KeyRecord | None:
-    """The record of the key with this SHA-256, or None when there is no such key. Four queries."""
+    """The record of the key with this SHA-256, or None when there is no such key."""
     key = ApiKey.objects.select_related("organization").filter(hash=key_hash).first()
     if key is None:
         return None
@@ -89,4 +90,5 @@ def _record(key: ApiKey, standing: Standing) -> KeyRecord:
         spans=terms.spans,
         revoked=key.revoked_at is not None,
         expires_at_us=to_micros(key.expires_at) if key.expires_at else None,
+        concurrency=terms.concurrency,
     )

@@ -41,6 +41,8 @@ def admission(record: KeyRecord, span: Span, target: Target, *, nonce: int) -> A
         nonce=nonce,
         refusal=span.refusal,
         quota_code=span.quota_code,
+        concurrency=record.concurrency,
+        spend=span.spend,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from core.errors import problem
 from metering.calls import Admitted, QuotaState, Refused, WindowState
 
-_WINDOW_NAMES = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
+_WINDOW_NAMES = {1: "second", 60: "minute", 3600: "hour", 86_400: "day", 2_592_000: "month"}
 Headers = list[tuple[str, str]]
 
 
@@ -92,8 +92,19 @@ _LIMITED = {
     ),
     "key_rate_limited": ("Too many calls with this key", "The key's own rate limit is reached."),
     "quota_exceeded": ("The quota of this period is used", "Change the plan, or wait for the next period."),
+    "concurrency_limited": ("Too many calls at once", "Wait until one of your open calls has ended."),
+    "spend_cap_reached": (
+        "The spend cap of this period is reached",
+        "This call would cost more than the cap allows. Raise the cap in the portal, or wait for the next period.",
+    ),
+    "blocked_by_alert": (
+        "Calls are blocked by an alert",
+        "One of your alerts blocks calls for the rest of this period. Change it in the portal.",
+    ),
     "trial_quota_reached": ("The trial's included quantity is used", "Choose a plan in the portal to go on."),
 }
+# A client that retries by itself would only be refused again.
+_NOT_BY_WAITING = ("quota_exceeded", "trial_quota_reached", "spend_cap_reached", "blocked_by_alert")
 
 
 def closed_door(code: str) -> Refusal:
@@ -110,7 +121,7 @@ def limited(answer: Refused) -> Refusal:
     headers = rate_headers(answer.windows, answer.quota, answer.occurred_at_us)
     if answer.retry_after_s:
         headers.append(("Retry-After", str(answer.retry_after_s)))
-    if answer.code in ("quota_exceeded", "trial_quota_reached"):
+    if answer.code in _NOT_BY_WAITING:
         headers += _NO_RETRY
     return Refusal(answer.code, 429, title, detail, headers)
 

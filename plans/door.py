@@ -5,22 +5,24 @@ and the next two periods), a trial that ends or a month that turns needs no job 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from core.clock import to_micros
+from plans.cap_table import SpendLimit
 
 NO_QUOTA = -1
 LARGEST_UNITS = 2**53 - 1  # beyond it a Lua number is not exact
 FOREVER_US = 9_000_000_000_000_000  # year 2255; still exact as a Lua number
 PERIODS_AHEAD = 2
+ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """`[start_us, end_us)` of UTC microseconds. `refusal` '' is open; `quotas` holds per meter id the hard quota in the
-    meter's smallest unit (absent: none); `quota_code` is what a full quota is called."""
+    meter's smallest unit (absent: none); `quota_code` is what a full quota is called; `spend` is the spend cap with the period's prices."""
 
     start_us: int
     end_us: int
@@ -29,6 +31,7 @@ class Span:
     quotas: tuple[tuple[int, int], ...] = ()
     quota_code: str = "quota_exceeded"
     warning: str = ""
+    spend: SpendLimit | None = None
 
     def quota(self, meter_id: int) -> int:
         """The hard quota of this meter, or NO_QUOTA."""
@@ -40,23 +43,25 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class QuotaTerms:
-    """One meter of a plan: included quantity, and whether more is sold."""
+    """One meter of a plan: what is free of charge, and where the door refuses (None: more is sold)."""
 
     meter_id: int
     decimals: int
     included: Decimal
-    has_overage: bool
+    hard_quota: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodFacts:
-    """A billing period as far as the door is concerned."""
+    """A billing period as far as the door is concerned. `is_blocked`: an alert closed it for live keys."""
 
     period_id: int
     starts_at: datetime
     ends_at: datetime
     is_trial: bool
     quotas: Sequence[QuotaTerms]
+    spend: SpendLimit | None = None
+    is_blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +97,15 @@ def door_table(facts: DoorFacts, periods: Iterable[PeriodFacts], *, mode: str) -
 def _period_spans(facts: DoorFacts, period: PeriodFacts, mode: str) -> list[Span]:
     quotas, code = _quotas(facts, period, mode)
     start, end = to_micros(period.starts_at), to_micros(period.ends_at)
+    blocked = "blocked_by_alert" if period.is_blocked and mode == "live" else ""
+    spend = period.spend if mode == "live" else None
+    whole = Span(start, end, period.period_id, blocked, quotas, code, _warning(facts), spend)
     closing = _closing(facts)
     if closing is None or closing[0] >= end:
-        return [Span(start, end, period.period_id, "", quotas, code, _warning(facts))]
+        return [whole]
     closes_us, refusal = closing
-    spans = []
-    if closes_us > start:
-        spans.append(Span(start, closes_us, period.period_id, "", quotas, code, _warning(facts)))
-    spans.append(Span(max(start, closes_us), end, period.period_id, refusal, quotas, code))
-    return spans
+    closed = replace(whole, start_us=max(start, closes_us), refusal=refusal, warning="")
+    return [replace(whole, end_us=closes_us), closed] if closes_us > start else [closed]
 
 
 def _closing(facts: DoorFacts) -> tuple[int, str] | None:
@@ -123,12 +128,25 @@ def _closing(facts: DoorFacts) -> tuple[int, str] | None:
 
 def _quotas(facts: DoorFacts, period: PeriodFacts, mode: str) -> tuple[tuple[tuple[int, int], ...], str]:
     if mode == "test":
-        return tuple(
-            (q.meter_id, smallest_units(q.included, q.decimals)) for q in facts.test_quotas
-        ), "quota_exceeded"
-    hard = [q for q in period.quotas if period.is_trial or not q.has_overage]
-    code = "trial_quota_reached" if period.is_trial else "quota_exceeded"
-    return tuple((q.meter_id, smallest_units(q.included, q.decimals)) for q in hard), code
+        return _summed((q, q.included) for q in facts.test_quotas), "quota_exceeded"
+    if period.is_trial:
+        return _summed((q, q.included) for q in period.quotas), "trial_quota_reached"
+    return _summed((q, q.hard_quota) for q in period.quotas), "quota_exceeded"
+
+
+def _summed(quotas: Iterable[tuple[QuotaTerms, Decimal | None]]) -> tuple[tuple[int, int], ...]:
+    """One number a meter: the door does not know dimensions, so their quotas add up; where one sells more, none holds."""
+    sums: dict[int, int | None] = {}
+    for terms, limit in quotas:
+        before = sums.get(terms.meter_id, 0)
+        holds = before is not None and limit is not None
+        sums[terms.meter_id] = (before or 0) + _whole_units(limit or ZERO, terms.decimals) if holds else None
+    return tuple((meter_id, total) for meter_id, total in sums.items() if total is not None)
+
+
+def _whole_units(quantity: Decimal, decimals: int) -> int:
+    """Rounded down: what a meter cannot count is not given."""
+    return min(LARGEST_UNITS, int(quantity.scaleb(decimals)))
 
 
 def _warning(facts: DoorFacts) -> str:

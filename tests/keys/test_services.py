@@ -141,7 +141,7 @@ def test_a_test_key_has_the_free_limits_and_the_plans_features() -> None:
 
 def test_a_record_is_read_in_a_fixed_number_of_queries(django_assert_max_num_queries) -> None:  # type: ignore[no-untyped-def]
     issued = create_key(organization=create_organization(plan="starter", at=AT), at=AT)
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(9):
         load_record(digest(issued.clear), at=AT)
 
 

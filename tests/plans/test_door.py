@@ -8,8 +8,8 @@ from plans.door import NO_QUOTA, DoorFacts, PeriodFacts, QuotaTerms, Span, door_
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-SOLD = QuotaTerms(1, 0, Decimal(50_000), has_overage=True)
-HARD = QuotaTerms(1, 0, Decimal(1_000), has_overage=False)
+SOLD = QuotaTerms(1, 0, Decimal(50_000), hard_quota=None)
+HARD = QuotaTerms(1, 0, Decimal(1_000), hard_quota=Decimal(1_000))
 
 
 def facts(**changes: object) -> DoorFacts:

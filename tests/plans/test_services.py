@@ -16,7 +16,8 @@ from plans.models import (
     Subscription,
     SubscriptionStatus,
 )
-from plans.queries import find_standing, mode_terms, newest_version
+from plans.queries import newest_version
+from plans.standing import find_standing, mode_terms
 from tests.factories import (
     create_meter,
     create_organization,

@@ -1,0 +1,229 @@
+"""What an organization may do now: its plan's entitlements with what was agreed (overrides), asked for (caps) and imposed
+(restrictions) on top. The doors read it through keys/records.py; every change of it raises the organization's version.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+
+from django.conf import settings
+from django.db.models import Q, prefetch_related_objects
+
+from accounts.models import Organization, OrganizationStatus
+from plans.cap_table import SpendLimit
+from plans.caps import lower_cap, newest_caps
+from plans.door import FOREVER_US, PERIODS_AHEAD, DoorFacts, PeriodFacts, QuotaTerms, Span, door_table
+from plans.models import (
+    CapSide,
+    Override,
+    OverrideKind,
+    Period,
+    PlanVersion,
+    Restriction,
+    RestrictionKind,
+    SpendCap,
+    Subscription,
+    SubscriptionStatus,
+)
+from plans.price_tables import price_tables
+from plans.queries import find_subscription, newest_version
+
+# After a subscription has ended there are no periods ahead: the door says why.
+CLOSED_FOR_EVER = (Span(0, FOREVER_US, 0, "subscription_cancelled"),)
+ANY_NUMBER = -1  # of calls at the same time
+THROTTLE_SECONDS = 60
+Windows = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An organization's subscription with its present and next periods, and what differs from its plan; read together."""
+
+    organization: Organization
+    subscription: Subscription | None
+    periods: tuple[Period, ...]
+    overrides: tuple[Override, ...] = ()
+    restrictions: tuple[Restriction, ...] = ()
+    caps: tuple[SpendCap, ...] = ()
+
+    @property
+    def version(self) -> PlanVersion | None:
+        return self.periods[0].version if self.periods else None
+
+    @cached_property
+    def needs_payment(self) -> bool:
+        """A trial without a way to pay, on a plan that costs something."""
+        if self.subscription is None or self.subscription.status != SubscriptionStatus.TRIALING:
+            return False
+        after = self.subscription.next_version or self.subscription.version
+        return not after.is_free
+
+    @property
+    def throttles(self) -> list[int]:
+        """Calls a minute that alerts left for the present period."""
+        return [
+            r.calls_per_minute
+            for r in self.restrictions
+            if r.kind == RestrictionKind.THROTTLE
+            and r.calls_per_minute
+            and self.periods
+            and r.period_id == self.periods[0].pk
+        ]
+
+    def newest_override(self, kind: OverrideKind) -> Override | None:
+        """The override of this kind that began last."""
+        return next((o for o in self.overrides if o.kind == kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeTerms:
+    """What one mode (live or test) of an organization may do."""
+
+    plan_slug: str
+    plan_name: str
+    features: frozenset[str]
+    windows: Windows
+    spans: tuple[Span, ...]
+    concurrency: int = ANY_NUMBER
+
+
+def find_standing(organization: Organization, *, at: datetime) -> Standing:
+    """Subscription, this period and the next two, with their versions' prices and limits; overrides, restrictions, caps."""
+    subscription = find_subscription(organization, at=at)
+    if subscription is None:
+        return Standing(organization, None, ())
+    periods = (
+        Period.objects.for_organization(organization)
+        .filter(subscription=subscription, ends_at__gt=at)
+        .select_related("version__plan")
+        .prefetch_related("version__components__meter", "version__rate_limits")
+        .order_by("starts_at")[: PERIODS_AHEAD + 1]
+    )
+    overrides = (
+        Override.objects.for_organization(organization).filter(starts_at__lte=at).select_related("meter")
+    )
+    restrictions = Restriction.objects.for_organization(organization).filter(
+        lifted_at=None, period__ends_at__gt=at
+    )
+    return Standing(
+        organization,
+        subscription,
+        tuple(periods),
+        tuple(overrides.filter(Q(ends_at=None) | Q(ends_at__gt=at))),
+        tuple(restrictions),
+        tuple(newest_caps(organization, at=at).values()),
+    )
+
+
+def mode_terms(standing: Standing, *, mode: str, test_plan: str) -> ModeTerms:
+    """The plan's terms for live keys; for test keys the plan's features at the test plan's limits."""
+    version = standing.version or (standing.subscription.version if standing.subscription else None)
+    limits = newest_version(test_plan) if mode == "test" or version is None else version
+    named = version or limits
+    windows = {limit.window_seconds: limit.calls for limit in limits.rate_limits.all()}
+    concurrency = limits.concurrency if limits.concurrency is not None else ANY_NUMBER
+    if mode == "live":
+        windows, concurrency = _live_windows(standing, windows), _live_concurrency(standing, concurrency)
+    return ModeTerms(
+        plan_slug=named.plan.slug,
+        plan_name=named.plan.name,
+        features=_features(named, standing.overrides),
+        windows=tuple(sorted(windows.items())),
+        spans=door_table(_door_facts(standing, limits), _period_facts(standing), mode=mode)
+        or _closed(standing),
+        concurrency=concurrency,
+    )
+
+
+def _live_windows(standing: Standing, windows: dict[int, int]) -> dict[int, int]:
+    """Overrides take a window's place; a throttle can only narrow what is left."""
+    found = dict(windows)
+    for override in reversed(standing.overrides):  # the newest last: it holds
+        if override.kind == OverrideKind.RATE_LIMIT and override.window_seconds and override.amount:
+            found[override.window_seconds] = int(override.amount)
+    for calls in standing.throttles:
+        found[THROTTLE_SECONDS] = min(calls, found.get(THROTTLE_SECONDS, calls))
+    return found
+
+
+def _live_concurrency(standing: Standing, concurrency: int) -> int:
+    override = standing.newest_override(OverrideKind.CONCURRENCY)
+    return int(override.amount) if override is not None and override.amount else concurrency
+
+
+def _features(version: PlanVersion, overrides: Iterable[Override]) -> frozenset[str]:
+    """Newest first: what an override of a feature says last holds."""
+    features, decided = set(version.features), set[str]()
+    for override in overrides:
+        if override.feature and override.feature not in decided:
+            decided.add(override.feature)
+            (features.add if override.kind == OverrideKind.FEATURE_ON else features.discard)(override.feature)
+    return frozenset(features)
+
+
+def _closed(standing: Standing) -> tuple[Span, ...]:
+    """An ended subscription closes the door for ever; periods that were not laid yet are no reason to."""
+    has_ended = standing.subscription is None or standing.subscription.ended_at is not None
+    return CLOSED_FOR_EVER if has_ended else ()
+
+
+def _door_facts(standing: Standing, test_version: PlanVersion) -> DoorFacts:
+    subscription = standing.subscription
+    if subscription is None:
+        return DoorFacts(False, "", None, None, None, True, None, ())
+    return DoorFacts(
+        suspended=standing.organization.status == OrganizationStatus.SUSPENDED,
+        status=subscription.status,
+        ended_at=subscription.ended_at,
+        cancels_at=subscription.cancels_at,
+        trial_ends_at=subscription.trial_ends_at,
+        pays_after_trial=not standing.needs_payment,
+        refused_from=_grace_end(subscription),
+        test_quotas=_quotas(test_version),
+    )
+
+
+def _grace_end(subscription: Subscription) -> datetime | None:
+    if subscription.status != SubscriptionStatus.PAST_DUE or subscription.past_due_since is None:
+        return None
+    return subscription.past_due_since + timedelta(days=settings.PAST_DUE_GRACE_DAYS)
+
+
+def _period_facts(standing: Standing) -> list[PeriodFacts]:
+    blocked = {r.period_id for r in standing.restrictions if r.kind == RestrictionKind.BLOCK}
+    return [
+        PeriodFacts(
+            p.pk, p.starts_at, p.ends_at, p.is_trial, _live_quotas(standing, p.version), _spend(standing, p), p.pk in blocked
+        )
+        for p in standing.periods
+    ]  # fmt: skip
+
+
+def _quotas(version: PlanVersion) -> tuple[QuotaTerms, ...]:
+    """Of meters that the doors can count: others have alerts instead (ENGINE.md, section 4)."""
+    return tuple(
+        QuotaTerms(c.meter_id, c.meter.decimals, c.included, c.hard_quota)
+        for c in version.components.all()
+        if c.meter.is_additive
+    )
+
+
+def _live_quotas(standing: Standing, version: PlanVersion) -> tuple[QuotaTerms, ...]:
+    """The plan's quotas; an override takes the place of all that the plan says about its meter."""
+    agreed: dict[int, QuotaTerms] = {}
+    for o in standing.overrides:
+        if o.kind == OverrideKind.QUOTA and o.meter is not None and o.meter.is_additive:
+            amount = o.amount if o.amount is not None else Decimal(0)
+            agreed.setdefault(o.meter.pk, QuotaTerms(o.meter.pk, o.meter.decimals, amount, amount))
+    return (*(q for q in _quotas(version) if q.meter_id not in agreed), *agreed.values())
+
+
+def _spend(standing: Standing, period: Period) -> SpendLimit | None:
+    """The cap of a period with its version's prices; none in a trial, where nothing is charged."""
+    cap = lower_cap({CapSide(c.side): c for c in standing.caps}, period.version.currency)
+    if cap is None or period.is_trial:
+        return None
+    prefetch_related_objects([period.version], "components__tiers", "components__meter")
+    return SpendLimit(cap.amount_minor, price_tables(period.version))
