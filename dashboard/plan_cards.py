@@ -82,7 +82,7 @@ def _example(version: PlanVersion) -> str:
     terms = terms_of(version)
     if any(price.unit_price is None and price.included < EXAMPLE_CALLS for price in terms.usage):
         return f"stops at {int(terms.usage[0].included):,} calls"
-    rated = rate_period(terms, {price.meter: EXAMPLE_CALLS for price in terms.usage[:1]})
+    rated = rate_period(terms, {(price.meter, ""): EXAMPLE_CALLS for price in terms.usage[:1]})
     return format_money(rated.total_minor, rated.currency)
 
 

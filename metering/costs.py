@@ -1,16 +1,15 @@
 """What a period costs: rating applied to the ledger's totals. Alerts, doors, pages and statements ask here, so that the
 live cost of a period and its statement are one number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 from accounts.models import Organization
 from metering.queries import period_quantities, quantities_by_period
 from plans.history import monthly_fee_minor
 from plans.models import Interval, Period, PlanVersion
 from plans.periods import month_number
-from plans.pricing import Rated, rate_period
+from plans.pricing import Rated, Usage, rate_period, trial_terms
 from plans.queries import terms_of
 
 MONTHS_A_YEAR = 12
@@ -27,28 +26,20 @@ def period_costs(periods: Sequence[Period]) -> list[Rated]:
     return [rate_so_far(period, quantities.get(period.pk, {})) for period in periods]
 
 
-def rate_so_far(period: Period, quantities: Mapping[tuple[str, str], Decimal]) -> Rated:
+def rate_so_far(period: Period, quantities: Usage) -> Rated:
     """The cost of these quantities in this period. In a trial there is no fee, and what was reported above the included
     quantity is written off (ENGINE.md, section 4); a yearly fee stands in the first month of its year."""
-    terms, usage = terms_of(period.version), _per_meter(quantities)
+    terms = terms_of(period.version)
     if period.is_trial:
-        unsold = tuple(replace(price, unit_price=None) for price in terms.usage)
-        return rate_period(replace(terms, usage=unsold), usage, charge_fee=False)
-    return rate_period(terms, usage, charge_fee=fee_is_due(period))
+        return rate_period(trial_terms(terms), quantities, charge_fee=False)
+    return rate_period(terms, quantities, charge_fee=fee_is_due(period))
 
 
-def rate_on(version: PlanVersion, quantities: Mapping[tuple[str, str], Decimal]) -> Rated:
+def rate_on(version: PlanVersion, quantities: Usage) -> Rated:
     """What a month with these quantities costs on any plan version, with its fee as a share of one month: for advice and
     simulation."""
     terms = replace(terms_of(version), fee_minor=monthly_fee_minor(version))
-    return rate_period(terms, _per_meter(quantities))
-
-
-def _per_meter(quantities: Mapping[tuple[str, str], Decimal]) -> dict[str, Decimal]:
-    usage: dict[str, Decimal] = {}
-    for (meter, _), quantity in quantities.items():
-        usage[meter] = usage.get(meter, Decimal(0)) + quantity
-    return usage
+    return rate_period(terms, quantities)
 
 
 def fee_is_due(period: Period) -> bool:
