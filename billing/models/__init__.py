@@ -10,6 +10,7 @@ from billing.models.credit import (
     CreditTransactionKind,
 )
 from billing.models.invoice import CollectorName, Invoice, InvoiceState
+from billing.models.simulation import SimulationRun, SimulationState
 from billing.models.statement import (
     LineKind,
     Statement,
@@ -31,6 +32,8 @@ __all__ = [
     "Invoice",
     "InvoiceState",
     "LineKind",
+    "SimulationRun",
+    "SimulationState",
     "Statement",
     "StatementKind",
     "StatementLine",
