@@ -31,6 +31,8 @@ from metering.models import QUANTITY
 from metering.standing import meter_standings, window_standings
 from plans.models import Meter
 
+MAX_SHOWN_NAME = 60  # of an unknown field's name: an answer is not an echo of whatever was sent
+
 
 class AccountThrottle(SimpleRateThrottle):
     """Looking is free, polling is not: about this many looks of a key, in the cache. A dead cache lets all through."""
@@ -162,8 +164,9 @@ class TrackView(APIView):
         quantity = serializers.DecimalField(
             **QUANTITY, min_value=Decimal(0), help_text="In the meter's unit; at most its number of decimals."
         )
+        time = serializers.DateTimeField(required=False, help_text="When it happened; without it, now.")
         occurred_at = serializers.DateTimeField(
-            required=False, help_text="When it happened; without it, now."
+            required=False, help_text="Another name of `time`; an event has one of the two."
         )
         mode = serializers.ChoiceField(choices=["live", "test"], default="live")
         properties = serializers.DictField(
@@ -214,7 +217,7 @@ class TrackView(APIView):
         ],
     )  # fmt: skip
     def post(self, request: Request) -> Response:
-        reported = [_reported(item) for item in _items(_body(request))]
+        reported = _read_events(request)
         verdicts = track_usage(reported, at=now())
         counts = {s: sum(v.status == s for v in verdicts) for s in ("accepted", "duplicate", "rejected")}
         return Response(counts | {"events": [_shown(verdict) for verdict in verdicts]})
@@ -233,8 +236,16 @@ def _body(request: Request) -> Any:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         raise BodyTooLarge("Send fewer events at once.", code="body_too_large")
+    return request.data
+
+
+def _read_events(request: Request) -> list[Reported]:
+    """The events of a request. Raises ParseError, TooManyEvents or BodyTooLarge.
+
+    Nesting can exhaust the stack while a body is parsed and also later, where a field turns a value into text.
+    """
     try:
-        return request.data
+        return [_reported(item) for item in _items(_body(request))]
     except RecursionError:
         raise ParseError("This is nested too deeply.") from None
 
@@ -256,11 +267,21 @@ def _reported(item: Any) -> Reported:
     if not isinstance(item, dict):
         return Reported(problem=("invalid", "event"))
     shape = TrackView.Input(data=item)
+    unknown = next((name for name in item if name not in shape.fields), None)
+    if unknown is not None:
+        return Reported(problem=("unknown_field", unknown[:MAX_SHOWN_NAME]))
+    if "time" in item and "occurred_at" in item:
+        return Reported(problem=("given_twice", "time"))
     if shape.is_valid():
-        return Reported(**shape.validated_data)
+        return _from_fields(shape.validated_data)
     field, errors = next(iter(shape.errors.items()))
     first = errors[0] if isinstance(errors, list) else next(iter(errors.values()))[0]
     return Reported(problem=(getattr(first, "code", "invalid"), field))
+
+
+def _from_fields(fields: dict[str, Any]) -> Reported:
+    time_field = "occurred_at" if "occurred_at" in fields else "time"
+    return Reported(occurred_at=fields.pop(time_field, None), time_field=time_field, **fields)
 
 
 def _shown(verdict: EventVerdict) -> dict[str, str]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from accounts.models import Organization
 from core.clock import from_micros, to_micros
@@ -43,6 +44,7 @@ class Reported:
     occurred_at: datetime | None = None
     mode: str = "live"
     properties: dict[str, Any] | None = None
+    time_field: str = "time"  # the name under which the moment was given
     problem: tuple[str, str] | None = None
 
 
@@ -75,7 +77,7 @@ class _Sized:
 class _Books:
     """Organizations, meters and periods that a batch names, read in three queries."""
 
-    def __init__(self, events: Sequence[Reported]) -> None:
+    def __init__(self, events: Sequence[Reported], at: datetime) -> None:
         named = {e.organization for e in events}
         organizations = Organization.objects.filter(public_id__in=named, archived_at=None)
         self.organizations = {o.public_id: o for o in organizations}
@@ -83,21 +85,30 @@ class _Books:
             m.slug: m for m in Meter.objects.filter(slug__in={e.meter for e in events}, archived_at=None)
         }
         self.periods: dict[int, list[Period]] = defaultdict(list)
-        owned = Q(organization__in=self.organizations.values())
-        for period in Period.objects.filter(owned).order_by("starts_at"):
+        for period in self._periods([min(e.occurred_at or at, at) for e in events]):
             self.periods[period.organization_id].append(period)
 
-    def period(self, organization: Organization, at: datetime) -> Period:
+    def _periods(self, moments: Sequence[datetime]) -> QuerySet[Period]:
+        """Those that the moments can lie in, and the last one that began before them: it may have ended since."""
+        begun = Period.objects.filter(organization=OuterRef("organization"), starts_at__lte=min(moments))
+        oldest = Subquery(begun.order_by("-starts_at").values("starts_at")[:1])
+        return (
+            Period.objects.filter(organization__in=self.organizations.values(), starts_at__lte=max(moments))
+            .filter(starts_at__gte=Coalesce(oldest, min(moments)))
+            .order_by("starts_at")
+        )
+
+    def period(self, organization: Organization, at: datetime, time_field: str) -> Period:
         """The period of this time; after the last one's end, the last one. Raises _Rejected before the first."""
         known = [p for p in self.periods[organization.pk] if p.starts_at <= at]
         if not known:
-            raise _Rejected("before_subscription", "occurred_at")
+            raise _Rejected("before_subscription", time_field)
         return known[-1]
 
 
 def track_usage(events: Sequence[Reported], *, at: datetime) -> list[EventVerdict]:
     """Record a batch; a verdict per event, in order. Raises MeteringUnavailable; a retry records what is missing."""
-    books = _Books(events)
+    books = _Books(events, at)
     verdicts: dict[int, EventVerdict] = {}
     sized: list[_Sized] = []
     for place, reported in enumerate(events):
@@ -120,9 +131,9 @@ def _size(place: int, reported: Reported, books: _Books, at: datetime) -> _Sized
         raise _Rejected("unknown_organization", "organization")
     if meter is None:
         raise _Rejected("unknown_meter", "meter")
-    occurred_at = _check_time(reported.occurred_at or at, at)
+    occurred_at = _check_time(reported.occurred_at or at, at, reported.time_field)
     units = _units(reported.quantity, meter)
-    period = books.period(organization, min(occurred_at, at))
+    period = books.period(organization, min(occurred_at, at), reported.time_field)
     _check_properties(reported.properties)
     event = _event(reported, organization, meter, period, occurred_at, at)
     tracked = TrackedEvent(
@@ -159,11 +170,11 @@ def _event(
     )
 
 
-def _check_time(occurred_at: datetime, at: datetime) -> datetime:
+def _check_time(occurred_at: datetime, at: datetime, field: str) -> datetime:
     if occurred_at > at + timedelta(seconds=settings.TRACK_AHEAD_SECONDS):
-        raise _Rejected("in_future", "occurred_at")
+        raise _Rejected("in_future", field)
     if occurred_at < at - timedelta(days=settings.TRACK_OLDEST_DAYS):
-        raise _Rejected("too_old", "occurred_at")
+        raise _Rejected("too_old", field)
     return from_micros(to_micros(occurred_at))
 
 

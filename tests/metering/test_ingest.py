@@ -19,6 +19,7 @@ from core.redis import usage_redis
 from core.redis_layout import organization_key, stream_key
 from metering.drain import drain_all
 from metering.engine import Engine, MeteringUnavailable
+from metering.ingest import Reported, _Books
 from metering.models import DeadLetter, PeriodTotal, UsageEvent
 from metering.reconcile import reconcile
 from plans.models import Period
@@ -90,7 +91,7 @@ def reporter(transactional_db: None, usage_redis: Redis) -> Reporter:
 def test_one_event_goes_into_the_stream_as_it_was_reported(reporter: Reporter) -> None:
     happened = now() - timedelta(hours=2)
     answer = reporter.post(
-        reporter.event(occurred_at=happened.isoformat(), properties={"job": 7, "where": "Zürich"})
+        reporter.event(time=happened.isoformat(), properties={"job": 7, "where": "Zürich"})
     )
     assert answer.status_code == 200, answer.content
     (verdict,) = orjson.loads(answer.content)["events"]
@@ -236,10 +237,13 @@ REJECTED: dict[str, tuple[dict[str, Any], str, str]] = {
     "more decimals than any meter": ({"quantity": "0.0000000000001"}, "max_decimal_places", "quantity"),
     "more than can be counted": ({"quantity": str(2**53)}, "out_of_range", "quantity"),
     "a huge exponent": ({"quantity": "1e999999"}, "max_digits", "quantity"),
-    "no time": ({"occurred_at": "yesterday"}, "invalid", "occurred_at"),
-    "future": ({"occurred_at": _days(1)}, "in_future", "occurred_at"),
-    "too old": ({"occurred_at": _days(-101)}, "too_old", "occurred_at"),
-    "before the subscription": ({"occurred_at": _days(-30)}, "before_subscription", "occurred_at"),
+    "no time": ({"time": "yesterday"}, "invalid", "time"),
+    "future": ({"time": _days(1)}, "in_future", "time"),
+    "too old": ({"time": _days(-101)}, "too_old", "time"),
+    "before the subscription": ({"time": _days(-30)}, "before_subscription", "time"),
+    "other name of time": ({"occurred_at": _days(1)}, "in_future", "occurred_at"),
+    "both names of time": ({"time": _days(0), "occurred_at": _days(0)}, "given_twice", "time"),
+    "unknown field": ({"timestamp": _days(0)}, "unknown_field", "timestamp"),
     "unknown mode": ({"mode": "dry"}, "invalid_choice", "mode"),
     "properties are a list": ({"properties": [1]}, "not_a_dict", "properties"),
     "properties too large": ({"properties": {"a": "x" * 2_048}}, "too_large", "properties"),
@@ -361,3 +365,28 @@ def test_an_organization_that_redis_lost_is_told_apart(reporter: Reporter) -> No
     answer = reporter.post(reporter.event())
     assert (answer.status_code, answer.json()["code"]) == (503, "metering_unavailable")  # a retry records it
     assert reporter.stream() == []
+
+
+# --- bodies that no reader should trust ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["", "quantity", "mode", "time", "properties", "idempotency_key"])
+@pytest.mark.parametrize("depth", [5_000, 200_000])
+def test_deep_nesting_is_the_callers_error(reporter: Reporter, field: str, depth: int) -> None:
+    nested = b"[" * depth + b"]" * depth
+    event = orjson.dumps(reporter.event(**({field: None} if field else {})))
+    body = event[:-1] + b',"%s":' % field.encode() + nested + b"}" if field else nested
+    answer = reporter.post(body)
+    assert answer.status_code in (200, 400), answer.content
+    assert answer.status_code == 400 or orjson.loads(answer.content)["rejected"] == 1
+    assert not reporter.stream()
+
+
+def test_an_event_reads_the_periods_around_its_time_only(reporter: Reporter) -> None:
+    first = current_period(reporter.organization, at=now())
+    roll_periods(at=first.ends_at + timedelta(days=65))
+    assert Period.objects.for_organization(reporter.organization).count() >= 3
+    moment = first.ends_at + timedelta(days=64)
+    named = Reported(organization=reporter.organization.public_id, meter="api_calls", occurred_at=moment)
+    (held,) = _Books([named], moment).periods.values()
+    assert [p.starts_at <= moment < p.ends_at for p in held] == [True]
