@@ -1,4 +1,4 @@
-"""Documents before they have a number: lines and tiers as they will be stored, made from what rating says. Pure."""
+"""Documents before they have a number: lines and tiers as they will be stored, made from what rating says."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from billing.models import LineKind
+from billing.models import LineKind, Statement, StatementLine
 from plans.pricing import Line, Rated, Tier
 
 ZERO = Decimal(0)
@@ -64,6 +64,24 @@ class Draft:
 def draft_lines(rated: Rated) -> list[DraftLine]:
     """The lines of a rated period as they are stored and shown."""
     return [_draft_line(line) for line in rated.lines]
+
+
+def stored_lines(statement: Statement) -> list[DraftLine]:
+    """The lines of a document as they were drafted: what pages show and what is compared with the ledger."""
+    rows = statement.lines.select_related("meter").prefetch_related("tiers")
+    return [_stored_line(line) for line in rows]
+
+
+def _stored_line(line: StatementLine) -> DraftLine:
+    tiers = tuple(
+        DraftTier(tier.start, tier.end, tier.quantity, tier.unit_price, tier.flat, tier.amount)
+        for tier in line.tiers.all()
+    )
+    meter = line.meter.slug if line.meter else ""
+    return DraftLine(
+        line.kind, line.text, meter, line.unit, line.dimension, line.quantity, line.amount_minor, tiers,
+        line.of_period_id, line.since,
+    )  # fmt: skip
 
 
 def difference(before: Rated, after: Rated, *, of_period_id: int, since: datetime) -> list[DraftLine]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from billing.drafts import DraftLine, DraftTier, draft_lines
+from billing.drafts import DraftLine, draft_lines, stored_lines
 from billing.late import cost_at, late_lines
-from billing.models import LineKind, Statement, StatementKind, StatementLine, StatementState
+from billing.models import LineKind, Statement, StatementKind, StatementState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def lines_at(statement: Statement, *, cut_at: datetime) -> list[DraftLine]:
 def recompute(statement: Statement) -> list[Discrepancy]:
     """Where a document differs from what the ledger says at its cut; nothing when it is equal. The lines of a credit note
     are added up only."""
-    stored = list(statement.lines.select_related("meter").prefetch_related("tiers"))
+    stored = stored_lines(statement)
     total = sum(line.amount_minor for line in stored)
     found = []
     if total != statement.total_minor:
@@ -53,7 +53,7 @@ def recompute(statement: Statement) -> list[Discrepancy]:
     if statement.kind == StatementKind.CREDIT_NOTE:
         return found
     lines = lines_at(statement, cut_at=statement.cut_at)
-    return [*found, *_compare(statement, [_stored(line) for line in stored], lines)]
+    return [*found, *_compare(statement, stored, lines)]
 
 
 def standing_statements(*, number: str = "") -> Iterator[Statement]:
@@ -77,25 +77,6 @@ def _compare(
             was, now = getattr(old, name), getattr(new, name)
             if was != now:
                 yield Discrepancy(statement, f"line {position} {name}", _text(was), _text(now))
-
-
-def _stored(line: StatementLine) -> DraftLine:
-    tiers = tuple(
-        DraftTier(tier.start, tier.end, tier.quantity, tier.unit_price, tier.flat, tier.amount)
-        for tier in line.tiers.all()
-    )
-    return DraftLine(
-        line.kind,
-        line.text,
-        line.meter.slug if line.meter else "",
-        line.unit,
-        line.dimension,
-        line.quantity,
-        line.amount_minor,
-        tiers,
-        line.of_period_id,
-        line.since,
-    )
 
 
 def _text(value: object) -> str:

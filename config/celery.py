@@ -40,6 +40,19 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "finalise-statements": {
+        "task": "billing.finalise_due",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "adjust-ended-customers": {
+        "task": "billing.adjust_ended",
+        "schedule": crontab(hour="3", minute="10"),
+    },
+    "expire-credits": {
+        "task": "billing.expire_credits",
+        "schedule": crontab(minute="5"),
+    },
     "reconcile": {
         "task": "metering.reconcile",
         "schedule": crontab(hour="2", minute="40"),

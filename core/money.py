@@ -58,3 +58,20 @@ def format_money(amount_minor: int, currency: str) -> str:
     sign = "-" if amount_minor < 0 else ""
     symbol = _SYMBOLS.get(currency)
     return f"{sign}{symbol}{text}" if symbol else f"{sign}{text} {currency}"
+
+
+def format_price(price: Decimal, currency: str) -> str:
+    """`Decimal("0.0005")` -> `$0.0005`: a rate in major units, with all its digits and at least the currency's own."""
+    whole = format_money(0, currency)
+    digits = f"{price.normalize():,f}"
+    zeros = "".join(letter for letter in whole if letter in "0.,")
+    least = len(zeros.partition(".")[2])
+    integer, _, decimals = digits.partition(".")
+    text = f"{integer}.{decimals.ljust(least, '0')}" if least or decimals else integer
+    return whole.replace(zeros, text)
+
+
+def format_quantity(quantity: Decimal) -> str:
+    """`38,412`, `1,024.5`: thousands apart, no zeros behind the last digit that counts."""
+    text = f"{quantity:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from core.money import format_money
+from core.money import format_money, format_price
 from dashboard import charts
 
 register = template.Library()
@@ -44,13 +44,7 @@ def money(amount_minor: int, currency: str = "USD") -> str:
 @register.filter
 def unit_price(price: Decimal, currency: str = "USD") -> str:
     """`Decimal("0.0005")` -> `$0.0005`: a rate in major units, with all its digits and at least the currency's own."""
-    whole = format_money(0, currency)
-    digits = f"{price.normalize():,f}"
-    zeros = "".join(letter for letter in whole if letter in "0.,")
-    least = len(zeros.partition(".")[2])
-    integer, _, decimals = digits.partition(".")
-    text = f"{integer}.{decimals.ljust(least, '0')}" if least or decimals else integer
-    return whole.replace(zeros, text)
+    return format_price(price, currency)
 
 
 @register.filter

@@ -1,0 +1,25 @@
+"""Recurring work on documents and money. Each may run at any time and twice at once: what was done is not done again."""
+
+import structlog
+from celery import shared_task
+
+from billing import credits, statements
+from core.clock import now
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(name="billing.finalise_due")
+def finalise_due() -> None:
+    if made := statements.finalise_due(at=now()):
+        log.info("statements_finalised", count=made)
+
+
+@shared_task(name="billing.adjust_ended")
+def adjust_ended() -> None:
+    statements.adjust_ended(at=now())
+
+
+@shared_task(name="billing.expire_credits")
+def expire_credits() -> None:
+    credits.expire_credits(at=now())
