@@ -6,6 +6,9 @@ from functools import cache
 
 LAYOUT = "fb1"
 SHARDS = 64
+DRAIN_TURN = (
+    f"{LAYOUT}:drain-turn"  # the shard that the last drain came to; lost, the next one starts at the first
+)
 
 
 @cache

@@ -15,7 +15,7 @@ from django.db import transaction
 from redis import Redis
 
 from core.redis import usage_redis
-from core.redis_layout import SHARDS, stream_key
+from core.redis_layout import DRAIN_TURN, SHARDS, stream_key
 from metering.corrections import apply_corrections, shards_to_correct
 from metering.entries import Entry, read_entry
 from metering.ledger import Stored, lock_shard, store_entries
@@ -37,7 +37,10 @@ def drain_all(*, at: datetime, budget_seconds: float = 1.0) -> Stored:
     total = Stored()
     for shard in shards_to_correct():
         correct_shard(shard, at=at)
-    for shard in _shards_with_entries():
+    for shard in _in_turn(_shards_with_entries()):
+        if time.monotonic() >= deadline:
+            break
+        _remember_turn(shard)
         while time.monotonic() < deadline:
             drained = drain_shard(shard, at=at)
             total += drained or Stored()
@@ -74,6 +77,16 @@ def _shards_with_entries() -> list[int]:
     for shard in range(SHARDS):
         pipeline.xlen(stream_key(shard))
     return [shard for shard, length in enumerate(pipeline.execute()) if length]
+
+
+def _in_turn(shards: Sequence[int]) -> list[int]:
+    """These shards from the one after the last run's last: a shard that fills faster than it drains starves no other."""
+    last = int(cast("bytes | None", usage_redis().get(DRAIN_TURN)) or -1)
+    return sorted(shards, key=lambda shard: (shard <= last, shard))
+
+
+def _remember_turn(shard: int) -> None:
+    usage_redis().set(DRAIN_TURN, shard)
 
 
 def _read_head(client: Redis, shard: int, batch: int) -> list[Entry]:

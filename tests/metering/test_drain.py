@@ -274,3 +274,23 @@ def _in_thread(work: Callable[[], object]) -> None:
     thread = Thread(target=_with_own_connection(work))
     thread.start()
     thread.join()
+
+
+def test_a_shard_that_never_empties_does_not_starve_the_others(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard in (0, 5, 63):
+        usage_redis().xadd(stream_key(shard), {"e": "x"})
+    seen: list[int] = []
+
+    def always_full(shard: int, *, at: datetime) -> drain.Stored:
+        seen.append(shard)
+        return drain.Stored(stored=drain.BATCH)
+
+    monkeypatch.setattr(drain, "drain_shard", always_full)
+    turns = []
+    for _ in range(4):
+        seen.clear()
+        drain_all(at=now(), budget_seconds=0.01)
+        turns.append(set(seen))
+    assert turns == [{0}, {5}, {63}, {0}]
