@@ -9,9 +9,10 @@ from plans.models import Period, Subscription
 
 @dataclass(frozen=True, slots=True)
 class PlanRevenue:
-    """Customers and monthly recurring revenue of one plan."""
+    """Customers and monthly recurring revenue of one plan in one currency."""
 
     plan_name: str
+    currency: str
     customers: int
     paying: int
     mrr_minor: int
@@ -19,14 +20,14 @@ class PlanRevenue:
 
 def mrr_by_plan(*, at: datetime) -> list[PlanRevenue]:
     """Monthly recurring revenue: the monthly fees of subscriptions that are active or past due (trials do not count)."""
-    rows: dict[str, PlanRevenue] = {}
+    rows: dict[tuple[str, str], PlanRevenue] = {}
     open_now = Subscription.objects.filter(ended_at=None, started_at__lte=at).select_related("version__plan")
     for subscription in open_now.order_by("version__plan__position"):
-        name = subscription.version.plan.name
-        old = rows.get(name, PlanRevenue(name, 0, 0, 0))
+        key = name, currency = subscription.version.plan.name, subscription.version.currency
+        old = rows.get(key, PlanRevenue(name, currency, 0, 0, 0))
         pays = subscription.status in PAYING and subscription.version.fee_minor > 0
         fee = monthly_fee_minor(subscription.version) if pays else 0
-        rows[name] = PlanRevenue(name, old.customers + 1, old.paying + pays, old.mrr_minor + fee)
+        rows[key] = PlanRevenue(name, currency, old.customers + 1, old.paying + pays, old.mrr_minor + fee)
     return list(rows.values())
 
 

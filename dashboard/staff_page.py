@@ -1,12 +1,13 @@
 """What the staff page shows, read once: revenue, customers, calls of the month, top customers, upstream health."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from accounts.models import Organization
 from billing.queries import PlanRevenue, mrr_by_plan, open_periods
-from core.money import format_money
+from core.money import Money, format_money
 from metering.costs import fee_is_due, rate_so_far
 from metering.models import DeadLetter
 from metering.queries import ProductHealth, installation_quantity, product_health, quantities_by_period
@@ -26,6 +27,7 @@ class CustomerRow:
     status: str
     calls: Decimal
     cost_minor: int
+    currency: str
     cost: str
 
 
@@ -73,11 +75,14 @@ def overview(*, at: datetime) -> Overview:
     rows = _customer_rows(periods)
     month = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return Overview(
-        mrr=format_money(sum(plan.mrr_minor for plan in plans), "USD"),
+        mrr=_in_each_currency([Money(plan.mrr_minor, plan.currency) for plan in plans]),
         customers=sum(plan.customers for plan in plans),
         trials=sum(period.subscription.status == SubscriptionStatus.TRIALING for period in periods),
         calls_this_month=installation_quantity(meter_slug=CALLS_METER, start=month, end=at),
-        usage_revenue=format_money(sum(row.cost_minor for row in rows) - _fees(periods), "USD"),
+        usage_revenue=_in_each_currency(
+            [Money(row.cost_minor, row.currency) for row in rows]
+            + [_fee_taken_off(period) for period in periods]
+        ),
         plans=plans,
         top=sorted(rows, key=lambda row: (-row.cost_minor, -row.calls))[:TOP],
         health=_health(at),
@@ -95,14 +100,23 @@ def _customer_rows(periods: list[Period]) -> list[CustomerRow]:
         rows.append(
             CustomerRow(
                 period.organization, period.version.plan.name, period.subscription.get_status_display(), calls,
-                rated.total_minor, format_money(rated.total_minor, rated.currency),
+                rated.total_minor, rated.currency, format_money(rated.total_minor, rated.currency),
             )
         )  # fmt: skip
     return rows
 
 
-def _fees(periods: list[Period]) -> int:
-    return sum(period.version.fee_minor for period in periods if fee_is_due(period))
+def _fee_taken_off(period: Period) -> Money:
+    return Money(-period.version.fee_minor if fee_is_due(period) else 0, period.version.currency)
+
+
+def _in_each_currency(amounts: list[Money]) -> str:
+    """`$49.00 + €20.00`: amounts of different currencies have no sum; a currency with nothing is left out."""
+    sums: dict[str, int] = defaultdict(int)
+    for amount in amounts:
+        sums[amount.currency] += amount.minor
+    shown = [format_money(minor, currency) for currency, minor in sorted(sums.items()) if minor]
+    return " + ".join(shown) or format_money(0, next(iter(sums), "USD"))
 
 
 def _health(at: datetime) -> list[HealthRow]:
