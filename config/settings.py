@@ -235,6 +235,10 @@ TRACK_AHEAD_SECONDS = 300
 # --- metering ----------------------------------------------------------------------------------------------------
 RECORD_SECONDS = 60  # a worker trusts its copy of a key's record this long (ENGINE.md, section 8)
 RESERVATION_SECONDS = 60
+# Price lists in this currency are shown first; without a choice they are the ones on sale.
+DEFAULT_CURRENCY = env.str("FAREBOX_DEFAULT_CURRENCY", default="USD")
+# A plan that sells below so many times what its calls cost is warned of.
+COST_MARGIN_FACTOR = env.int("FAREBOX_COST_MARGIN_FACTOR", default=3)
 PAST_DUE_GRACE_DAYS = env.int("FAREBOX_PAST_DUE_GRACE_DAYS", default=7)
 TEST_MODE_PLAN = "free"  # test keys run at this plan's limits
 GATEWAY_LOG_CALLS = env.bool(

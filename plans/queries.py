@@ -5,32 +5,33 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Q, QuerySet, When
 
 from accounts.models import Organization
+from plans.dimensions import in_words, match_text
 from plans.models import (
+    Interval,
     Meter,
     Period,
     Plan,
     PlanVersion,
+    PriceComponent,
     Subscription,
     VersionState,
 )
-from plans.pricing import Terms, UsagePrice
+from plans.pricing import PriceModel, PriceStep, Terms, UsagePrice
 
-PREFETCH = ("components__meter", "rate_limits")
+ZERO = Decimal(0)
+PREFETCH = ("components__meter", "components__tiers", "rate_limits")
 
 
-def public_versions() -> list[PlanVersion]:
-    """The newest published version of each public plan, in the order of the pricing page."""
-    versions = (
-        PlanVersion.objects.filter(state=VersionState.PUBLISHED, plan__is_public=True, plan__archived_at=None)
-        .select_related("plan")
-        .prefetch_related(*PREFETCH)
-        .order_by("plan__position", "plan_id", "-number")
-        .distinct("plan__position", "plan_id")
-    )
-    return list(versions)
+def public_versions(currency: str = "", interval: str = "") -> list[PlanVersion]:
+    """The price lists of public plans that are on sale, one per plan, in the order of the pricing page.
+
+    Plans without a list in this currency and interval are left out. Empty: as `newest_version` chooses.
+    """
+    found = list(_on_sale(currency, interval).filter(plan__is_public=True).prefetch_related(*PREFETCH))
+    return sorted(found, key=lambda version: (version.plan.position, version.plan_id))
 
 
 def public_plans() -> QuerySet[Plan]:
@@ -40,20 +41,69 @@ def public_plans() -> QuerySet[Plan]:
     ).distinct()
 
 
-def newest_version(plan_slug: str) -> PlanVersion:
-    """The newest published version of a plan. Raises PlanVersion.DoesNotExist."""
-    return (
-        PlanVersion.objects.filter(plan__slug=plan_slug, state=VersionState.PUBLISHED, plan__archived_at=None)
-        .select_related("plan")
-        .latest("number")
+def newest_version(plan_slug: str, *, currency: str = "", interval: str = "") -> PlanVersion:
+    """The price list of a plan that is on sale: the newest published version of this currency and interval.
+
+    Empty: the currency of the installation (DEFAULT_CURRENCY) and monthly where the plan has them. Raises
+    PlanVersion.DoesNotExist.
+    """
+    return _on_sale(currency, interval).get(plan__slug=plan_slug)
+
+
+def price_lists(plan: Plan | None = None) -> list[tuple[str, str]]:
+    """(currency, interval) of all price lists on sale of public plans, or of one plan; the default first."""
+    lists = PlanVersion.objects.filter(state=VersionState.PUBLISHED, plan__archived_at=None)
+    lists = lists.filter(plan=plan) if plan is not None else lists.filter(plan__is_public=True)
+    pairs = set(lists.order_by().values_list("currency", "interval").distinct())
+    return sorted(
+        pairs, key=lambda pair: (pair[0] != settings.DEFAULT_CURRENCY, pair[0], pair[1] != Interval.MONTH)
     )
 
 
+def _on_sale(currency: str, interval: str) -> QuerySet[PlanVersion]:
+    """One version per plan, of plans that are not archived."""
+    versions = PlanVersion.objects.filter(state=VersionState.PUBLISHED, plan__archived_at=None)
+    if currency:
+        versions = versions.filter(currency=currency)
+    if interval:
+        versions = versions.filter(interval=interval)
+    home = Case(When(currency=settings.DEFAULT_CURRENCY, then=0), default=1)
+    monthly = Case(When(interval=Interval.MONTH, then=0), default=1)
+    return versions.select_related("plan").order_by("plan_id", home, monthly, "-number").distinct("plan_id")
+
+
 def terms_of(version: PlanVersion) -> Terms:
-    """The priced side of a version, for plans/pricing.py."""
-    components = sorted(version.components.all(), key=lambda component: component.pk)  # prefetched by lists
-    usage = [UsagePrice(c.meter.slug, c.meter.unit, c.included, c.unit_price) for c in components]
-    return Terms(version.plan.name, version.currency, version.fee_minor, tuple(usage))
+    """The priced side of a version, for plans/pricing.py; lines in the components' order. Lists prefetch PREFETCH."""
+    components = sorted(version.components.all(), key=lambda c: (c.position, c.pk))
+    return Terms(
+        version.plan.name,
+        version.currency,
+        version.fee_minor,
+        tuple(usage_price(component) for component in components),
+        version.minimum_minor,
+    )
+
+
+def usage_price(component: PriceComponent) -> UsagePrice:
+    """One component as rating takes it; without a wording of its own, its line is called like the meter."""
+    match = tuple((name, str(component.match[name])) for name in sorted(component.match))
+    tiers = sorted(component.tiers.all(), key=lambda t: (t.up_to is None, t.up_to or ZERO))
+    return UsagePrice(
+        component.meter.slug,
+        component.meter.unit,
+        component.included,
+        component.unit_price,
+        model=PriceModel(component.model),
+        steps=tuple(PriceStep(t.up_to, t.unit_price, t.flat_price) for t in tiers),
+        package_size=component.package_size,
+        maximum_minor=component.maximum_minor,
+        match=match,
+        text=component.text or _line_words(component.meter.name, match),
+    )
+
+
+def _line_words(name: str, match: tuple[tuple[str, str], ...]) -> str:
+    return f"{name} ({in_words(match_text(match))})" if match else name
 
 
 def find_subscription(organization: Organization, *, at: datetime) -> Subscription | None:
@@ -107,5 +157,5 @@ def sandbox_limits(meter: Meter) -> SandboxLimits:
 
 def main_meter(version: PlanVersion) -> Meter | None:
     """The meter that a plan's pages speak of: that of its first price component."""
-    component = version.components.select_related("meter").order_by("pk").first()
+    component = version.components.select_related("meter").order_by("position", "pk").first()
     return component.meter if component else None
