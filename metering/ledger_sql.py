@@ -135,7 +135,7 @@ WITH fresh AS (
     + TOTALS
     + """, used AS (
     SELECT k.id, u.at
-    FROM (SELECT api_key_id, max(occurred_at) AS at FROM fresh WHERE door <> 'ingest' GROUP BY 1) u
+    FROM (SELECT api_key_id, max(occurred_at) AS at FROM fresh WHERE door NOT IN ('ingest', 'correct') GROUP BY 1) u
     JOIN keys_apikey k ON k.id = u.api_key_id
     WHERE k.last_used_at IS NULL OR k.last_used_at < u.at - INTERVAL '60 seconds'
     FOR NO KEY UPDATE OF k SKIP LOCKED

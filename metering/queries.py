@@ -30,6 +30,7 @@ class Percentile(Aggregate):
 
 
 LIVE_MINUTES = 60
+NOT_CALLS = ("ingest", "correct")  # doors that no call came through
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def minute_series(organization: Organization, *, mode: str, at: datetime) -> lis
     events = (
         UsageEvent.objects.for_organization(organization)
         .filter(mode=mode, occurred_at__gte=first)
-        .exclude(door="ingest")
+        .exclude(door__in=NOT_CALLS)
         .annotate(minute=TruncMinute("occurred_at", tzinfo=UTC))
         .values("minute")
         .annotate(billed=Count("id", filter=Q(reason="")), unbilled=Count("id", filter=~Q(reason="")))
@@ -170,7 +171,7 @@ def product_health(*, start: datetime, end: datetime) -> dict[int, ProductHealth
     """Health per product id in `[start, end)`, from the calls of the gateway and the DRF door."""
     rows = (
         UsageEvent.objects.filter(occurred_at__gte=start, occurred_at__lt=end, product_id__gt=0)
-        .exclude(door="ingest")
+        .exclude(door__in=NOT_CALLS)
         .values("product_id")
         .annotate(
             calls=Count("id"),
