@@ -44,7 +44,7 @@ def admission(windows: int, spend: SpendLimit | None = None) -> Admission:
 
 def cap(meters: int) -> SpendLimit:
     """A cap that is not reached, over so many meters of three tiers each."""
-    rows = (Segment(1, 0, 0, 1), Segment(10_001, 10**6, 10**6, 1), Segment(100_001, 9 * 10**10, 8 * 10**5, 3))
+    rows = (Segment(0, 0, 0, 1), Segment(10_000, 0, 10**6, 1), Segment(100_000, 9 * 10**10, 8 * 10**5, 3))
     return SpendLimit(LARGEST_CAP_MINOR, tuple(MeterTable(number, rows) for number in range(1, meters + 1)))
 
 

@@ -1,8 +1,8 @@
 """What the admission script knows of prices: integers, compiled from a plan version, that give the cost of a period's usage.
 
 Amounts here are **grains**: 10,000,000 make one minor unit, so that of dollars and euros one is 0.000000001. A meter's table
-is a list of segments; from `first` smallest units on, usage costs `base` and `num / den` for each further unit (`den` below 0:
-`num` for each further package of `-den` units). Prices finer than that are rounded up, never down.
+is a list of segments; above `start` smallest units, usage costs `base` and `num / den` for each further unit (`den` below 0:
+`num` for each begun package of `-den` units). Prices finer than that are rounded up, never down.
 
 The cost of a period is the larger of two sums over its lines: exact amounts, and amounts rounded half up as statements do.
 So neither the statement nor the usage at its exact price can pass a cap, and nothing of it is lost to rounding
@@ -11,46 +11,31 @@ taken at the dearest price: the cap then binds early, never late.
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from math import ceil, floor
 
 from core.money import exponent
+from plans.tiers import EXACT, ZERO, PriceModel, UsagePrice, borders, usage_tiers
 
 GRAINS = 10_000_000  # of a minor unit
 LARGEST = 2**53 - 1  # beyond it a Lua number is not exact: costs stop there, and a cap is below it
 LARGEST_CAP_MINOR = LARGEST // GRAINS
-_DIGITS = 80  # more than a quantity below 2^53 times a price of 12 decimals can have
-
-
-@dataclass(frozen=True, slots=True)
-class PricedLine:
-    """One line of a statement: its exact cost of a quantity before rounding and maximum (major units), the quantities after
-    which a unit costs something else, and the size of a package where whole ones are sold.
-
-    `free` units cost nothing whatever comes after; needed only where several lines price one meter.
-    """
-
-    cost: Callable[[Decimal], Decimal]
-    borders: Sequence[Decimal]
-    package: Decimal | None = None
-    maximum_minor: int | None = None
-    free: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    first: int
+    start: int
     base: int
     num: int
     den: int
 
     def cost(self, units: int) -> int:
-        over = units - self.first
+        over = units - self.start
         if self.den < 0:
-            return min(LARGEST, self.base + over // -self.den * self.num)
+            return min(LARGEST, self.base - over // self.den * self.num)
         return min(LARGEST, self.base - (-over * self.num // self.den))
 
 
@@ -67,7 +52,7 @@ class MeterTable:
         """Grains for so many smallest units: at least what rating says, and the same where prices are whole grains."""
         cost = 0
         for segment in self.segments:
-            if segment.first > units:
+            if segment.start >= units:
                 break
             cost = segment.cost(units)
         return min(cost, self.maximum)
@@ -95,7 +80,7 @@ class SpendLimit:
         for table in self.tables:
             numbers += [table.lines, table.maximum, len(table.segments)]
             for segment in table.segments:
-                numbers += [segment.first, segment.base, segment.num, segment.den]
+                numbers += [segment.start, segment.base, segment.num, segment.den]
         object.__setattr__(self, "packed", struct.pack(f">{len(numbers)}d", *numbers))
         names = [name for t in self.tables for name in (f"{t.meter_id}", f"r{t.meter_id}")]
         object.__setattr__(self, "fields", tuple(names))
@@ -112,14 +97,14 @@ def spent(tables: Sequence[MeterTable], counts: Mapping[int, int]) -> int:
     return max(exact, rounded)
 
 
-def compile_meter(meter_id: int, decimals: int, currency: str, lines: Sequence[PricedLine]) -> MeterTable:
-    """The table of one meter: exact for one line, an upper bound for several."""
-    with localcontext(prec=_DIGITS):
+def compile_meter(meter_id: int, decimals: int, currency: str, prices: Sequence[UsagePrice]) -> MeterTable:
+    """The table of all prices of one meter: exact for one, an upper bound for several (by dimension)."""
+    with localcontext(EXACT):
         scale = _Scale(decimals, exponent(currency))
-        segments = scale.segments(lines[0]) if len(lines) == 1 else scale.dearest(lines)
-    maxima = [line.maximum_minor for line in lines if line.maximum_minor is not None]
-    maximum = sum(maxima) * GRAINS if len(maxima) == len(lines) else LARGEST
-    return MeterTable(meter_id, tuple(segments), min(maximum, LARGEST), len(lines))
+        segments = scale.segments(prices[0]) if len(prices) == 1 else scale.dearest(prices)
+    maxima = [price.maximum_minor for price in prices if price.maximum_minor is not None]
+    maximum = sum(maxima) * GRAINS if len(maxima) == len(prices) else LARGEST
+    return MeterTable(meter_id, tuple(segments), min(maximum, LARGEST), len(prices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,53 +117,52 @@ class _Scale:
     def units(self, quantity: Decimal) -> Fraction:
         return Fraction(quantity.scaleb(self.decimals))
 
-    def grains(self, line: PricedLine, units: int) -> Fraction:
-        """The exact cost of so many smallest units, before any rounding."""
-        amount = line.cost(Decimal(units).scaleb(-self.decimals))
-        return Fraction(amount.scaleb(self.exponent)) * GRAINS
+    def grains(self, price: UsagePrice, units: int) -> Fraction:
+        """The exact cost of so many smallest units, before rounding and without the line's maximum."""
+        tiers = usage_tiers(price, Decimal(units).scaleb(-self.decimals))
+        return Fraction(sum((tier.amount for tier in tiers), ZERO).scaleb(self.exponent)) * GRAINS
 
-    def segments(self, line: PricedLine) -> list[Segment]:
+    def segments(self, price: UsagePrice) -> list[Segment]:
         """The line's segments; where its price falls with the quantity, at the highest cost of any smaller one."""
-        firsts = sorted({floor(self.units(border)) + 1 for border in (Decimal(0), *line.borders)})
+        firsts = sorted({floor(self.units(border)) + 1 for border in (ZERO, *borders(price))})
         found: list[Segment] = []
         highest = Fraction(0)
         for first, following in zip(firsts, [*firsts[1:], None], strict=True):
-            begin = self.grains(line, first)
-            if line.package is not None:
-                found.append(self._packages(line, first, begin))
+            begin = self.grains(price, first)
+            if price.model == PriceModel.PACKAGE:
+                found.append(self._packages(price, first, begin))
                 continue
             last = following - 1 if following is not None else None
-            slope = self.grains(line, first + 1) - begin if last != first else Fraction(0)
+            slope = self.grains(price, first + 1) - begin if last != first else Fraction(0)
             found += _rising(first, last, begin, slope, highest)
             end = begin + slope * (last - first) if last is not None else begin
             highest = max(highest, end)
         return found
 
-    def _packages(self, line: PricedLine, first: int, begin: Fraction) -> Segment:
-        size = self.units(line.package or Decimal(1))
-        if self.grains(line, first) == 0:
-            return Segment(first, 0, 0, 1)
+    def _packages(self, price: UsagePrice, first: int, begin: Fraction) -> Segment:
+        size = self.units(price.package_size)
+        if begin == 0:
+            return Segment(first - 1, 0, 0, 1)
         step = max(1, floor(size))  # a size between two units is taken smaller: more packages, never fewer
-        return Segment(first, _up(begin), _up(begin), -step)
+        return Segment(first - 1, 0, _up(begin), -step)
 
-    def dearest(self, lines: Sequence[PricedLine]) -> list[Segment]:
+    def dearest(self, prices: Sequence[UsagePrice]) -> list[Segment]:
         """An upper bound for any split of the quantity over the lines: all jumps at once, then the steepest price."""
-        free = min(floor(self.units(line.free)) for line in lines)
+        free = min(floor(self.units(price.included)) for price in prices)
         jumps, steepest = Fraction(0), Fraction(0)
-        for line in lines:
-            jump, slope = self._bound(line)
+        for price in prices:
+            jump, slope = self._bound(price)
             jumps, steepest = jumps + jump, max(steepest, slope)
         num, den = _ratio(steepest)
-        return [Segment(free + 1, _up(jumps + steepest), num, den)]
+        return [Segment(free, _up(jumps), num, den)]
 
-    def _bound(self, line: PricedLine) -> tuple[Fraction, Fraction]:
+    def _bound(self, price: UsagePrice) -> tuple[Fraction, Fraction]:
         """Jump and slope of a straight line that is nowhere below this one's cost above its free units."""
-        free = floor(self.units(line.free))
-        pieces = [piece for piece in self.segments(line) if piece.base or piece.num]
-        slopes = [Fraction(s.num, abs(s.den)) for s in pieces]
-        steepest = max(slopes, default=Fraction(0))
-        over = [s.base - steepest * (s.first - free) for s in pieces]
-        return max([Fraction(0), *over]), steepest
+        free = floor(self.units(price.included))
+        pieces = [piece for piece in self.segments(price) if piece.base or piece.num]
+        steepest = max((Fraction(s.num, abs(s.den)) for s in pieces), default=Fraction(0))
+        begun = [s.base + (s.num if s.den < 0 else 0) - steepest * (s.start - free) for s in pieces]
+        return max([Fraction(0), *begun]), steepest
 
 
 def _rising(
@@ -187,15 +171,14 @@ def _rising(
     """A segment, with a level stretch before it where it begins below what a smaller quantity cost."""
     num, den = _ratio(slope)
     if begin >= highest:
-        return [Segment(first, _up(begin), num, den)]
-    level = [Segment(first, _up(highest), 0, 1)]
+        return [Segment(first - 1, _up(begin - slope), num, den)]
+    level = Segment(first - 1, _up(highest), 0, 1)
     if slope == 0:
-        return level
+        return [level]
     crossing = first + ceil((highest - begin) / slope)
     if last is not None and crossing > last:
-        return level
-    rise = Segment(crossing, _up(begin + slope * (crossing - first)), num, den)
-    return [rise] if crossing == first else [*level, rise]
+        return [level]
+    return [level, Segment(crossing - 1, _up(begin + slope * (crossing - 1 - first)), num, den)]
 
 
 def _ratio(slope: Fraction) -> tuple[int, int]:

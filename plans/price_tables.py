@@ -1,40 +1,25 @@
 """From the prices of a plan version to the integer tables that the doors hold usage against (plans/cap_table.py)."""
 
-from collections.abc import Sequence
-from decimal import Decimal
-
-from plans.cap_table import MeterTable, PricedLine, compile_meter
-from plans.models import PlanVersion, PriceComponent
-from plans.pricing import UsagePrice, usage_tiers
-
-ZERO = Decimal(0)
+from plans.cap_table import MeterTable, compile_meter
+from plans.models import Meter, PlanVersion
+from plans.queries import terms_of
+from plans.tiers import UsagePrice
 
 
 def price_tables(version: PlanVersion) -> tuple[MeterTable, ...]:
-    """One table per meter that a cap can bound (sums and counts), in the order of their ids.
+    """One table per meter that doors can count (sums and counts), in the order of their ids.
 
     Charges of other meters are not known before they happen: the statement's write-off bounds them (docs/caps.md).
     """
-    groups: dict[int, list[PriceComponent]] = {}
-    for component in sorted(version.components.all(), key=lambda c: (c.meter_id, c.pk)):
-        if component.meter.is_additive:
-            groups.setdefault(component.meter_id, []).append(component)
-    return tuple(
-        compile_meter(meter_id, group[0].meter.decimals, version.currency, [_line(c) for c in group])
-        for meter_id, group in groups.items()
-    )
-
-
-def _line(component: PriceComponent) -> PricedLine:
-    price = UsagePrice(component.meter.slug, component.meter.unit, component.included, component.unit_price)
-
-    def cost(quantity: Decimal) -> Decimal:
-        return sum((tier.amount for tier in usage_tiers(price, quantity)), ZERO)
-
-    return PricedLine(
-        cost, _borders(component), maximum_minor=component.maximum_minor, free=component.included
-    )
-
-
-def _borders(component: PriceComponent) -> Sequence[Decimal]:
-    return [component.included]
+    meters: dict[str, Meter] = {
+        c.meter.slug: c.meter for c in version.components.all() if c.meter.is_additive
+    }
+    groups: dict[str, list[UsagePrice]] = {}
+    for price in terms_of(version).usage:
+        if price.meter in meters:
+            groups.setdefault(price.meter, []).append(price)
+    tables = [
+        compile_meter(meters[slug].pk, meters[slug].decimals, version.currency, prices)
+        for slug, prices in groups.items()
+    ]
+    return tuple(sorted(tables, key=lambda table: table.meter_id))

@@ -1,12 +1,12 @@
 -- What a period's usage costs, from quantities alone: the tables of plans/cap_table.py, packed as doubles. First the cap, then
--- per meter: lines, maximum, segments, and per segment: first, base, num, den. The fields of the meters' counters stand in
+-- per meter: lines, maximum, segments, and per segment: start, base, num, den. The fields of the meters' counters stand in
 -- ARGV in the same order, settled and reserved, after their number.
 local GRAINS, ROW = 10000000, 32
 local unpack_doubles, min = struct.unpack, math.min
 
 -- Saturates at LARGEST, above every cap; until then all products are exact.
 local function segment_cost(over, base, num, den)
-  if den < 0 then return base + floor(over / -den) * num end
+  if den < 0 then return base + ceil(over / -den) * num end
   local steps = floor(over / den)
   local product = steps * num
   if product > LARGEST then return LARGEST end
@@ -36,12 +36,12 @@ local function cap_is_passed(at, held, meter, more, usage, returned)
     local lines, maximum, segments
     lines, maximum, segments, place = unpack_doubles('>ddd', tables, place)
     local after, found = place + segments * ROW, nil
-    while place < after and unpack_doubles('>d', tables, place) <= units do
+    while place < after and unpack_doubles('>d', tables, place) < units do
       found, place = place, place + ROW
     end
     if found then
-      local first, base, num, den = unpack_doubles('>dddd', tables, found)
-      local cost = min(maximum, segment_cost(units - first, base, num, den))
+      local start, base, num, den = unpack_doubles('>dddd', tables, found)
+      local cost = min(maximum, segment_cost(units - start, base, num, den))
       exact = exact + cost
       if cost > 0 then rounded = rounded + floor((cost + lines * GRAINS / 2) / GRAINS) * GRAINS end
     end

@@ -54,7 +54,7 @@ LIMITS: dict[str, Any] = {"windows": [(60, 5)], "key_windows": [(60, 5)]}
 OPEN = make_admission(units=2, quota=9, **LIMITS)
 DUE = make_admission(units=1, life_seconds=1)
 RESERVED = make_admission(units=3, quota=2, **LIMITS)
-PRICES = (MeterTable(METER, (Segment(3, 5, 5, 2),)), MeterTable(METER + 1, (Segment(1, 7, 7, -2),)))
+PRICES = (MeterTable(METER, (Segment(2, 0, 5, 2),)), MeterTable(METER + 1, (Segment(0, 0, 7, -2),)))
 CAPPED: dict[str, Any] = {"spend": SpendLimit(100, PRICES), "concurrency": 9, **LIMITS}
 LOST = make_admission(units=2, **CAPPED)
 

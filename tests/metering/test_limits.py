@@ -157,8 +157,8 @@ def _pipelined(client: "redis.Redis", part: list[tuple[int, Admission]]) -> list
 
 
 CENT = GRAINS
-TWO = MeterTable(2, (Segment(4, CENT // 2, CENT // 2, 1), Segment(9, 4 * CENT, CENT, 3)))
-OTHER = MeterTable(22, (Segment(1, 2 * CENT, 2 * CENT, -5),), maximum=9 * CENT, lines=2)
+TWO = MeterTable(2, (Segment(3, 0, CENT // 2, 1), Segment(8, 3 * CENT, CENT, 3)))
+OTHER = MeterTable(22, (Segment(0, 0, 2 * CENT, -5),), maximum=9 * CENT, lines=2)
 SPENDS = [SpendLimit(2, (TWO,)), SpendLimit(6, (TWO, OTHER)), SpendLimit(0, (OTHER,)), SpendLimit(1, ())]
 ORGS = st.sampled_from([1, 2, 3])  # 3 has no state
 REQUESTS = st.builds(

@@ -23,7 +23,7 @@ from tests.metering.engine_kit import (
 )
 
 NOW = 1_800_000_000_123_457
-CENT_EACH = MeterTable(METER, (Segment(1, GRAINS, GRAINS, 1),))
+CENT_EACH = MeterTable(METER, (Segment(0, 0, GRAINS, 1),))
 OTHER = METER + 1
 
 
@@ -54,12 +54,12 @@ def test_cap_tells_to_wait_for_the_periods_end(engine: Engine) -> None:
 
 
 def test_included_units_pass_under_a_cap_of_nothing(engine: Engine) -> None:
-    spend = SpendLimit(0, (MeterTable(METER, (Segment(3, GRAINS, GRAINS, 1),)),))
+    spend = SpendLimit(0, (MeterTable(METER, (Segment(2, 0, GRAINS, 1),)),))
     assert [code_of(engine, spend=spend) for _ in range(3)] == ["", "", "spend_cap_reached"]
 
 
 def test_all_meters_of_a_period_spend_from_one_cap(engine: Engine) -> None:
-    spend = SpendLimit(4, (CENT_EACH, MeterTable(OTHER, (Segment(1, 2 * GRAINS, 2 * GRAINS, 1),))))
+    spend = SpendLimit(4, (CENT_EACH, MeterTable(OTHER, (Segment(0, 0, 2 * GRAINS, 1),))))
     assert code_of(engine, spend=spend, units=2) == ""
     assert code_of(engine, spend=spend, meter_id=OTHER) == ""
     assert code_of(engine, spend=spend) == "spend_cap_reached"
@@ -94,7 +94,7 @@ def test_what_a_call_did_not_use_may_be_spent_by_the_next(engine: Engine) -> Non
 
 
 def test_expired_reservations_of_all_meters_are_returned_before_the_cap_is_asked(engine: Engine) -> None:
-    spend = SpendLimit(3, (CENT_EACH, MeterTable(OTHER, (Segment(1, GRAINS, GRAINS, 1),))))
+    spend = SpendLimit(3, (CENT_EACH, MeterTable(OTHER, (Segment(0, 0, GRAINS, 1),))))
     for meter_id in (METER, OTHER, OTHER):
         run_at(engine, admit_call(make_admission(spend=spend, meter_id=meter_id)), NOW)
     full = run_at(engine, admit_call(make_admission(spend=spend)), NOW + 1)
@@ -157,12 +157,12 @@ def test_calls_that_died_stop_counting_when_they_expire(engine: Engine) -> None:
 
 
 def _random_table(rng: random.Random, meter_id: int) -> MeterTable:
-    firsts = sorted(rng.sample(range(1, 10 ** rng.choice((1, 2, 6, 15)) + 8), rng.randint(1, 6)))
+    starts = sorted(rng.sample(range(10 ** rng.choice((1, 2, 6, 15)) + 8), rng.randint(1, 6)))
     rows = []
-    for first in firsts:
+    for start in starts:
         den = rng.choice((1, 1, 3, 10, 10**6, -1, -7, -1000))
         num = rng.randrange(LARGEST // max(den, 1)) if rng.random() < 0.2 else rng.randrange(10**8)
-        rows.append(Segment(first, rng.choice((0, rng.randrange(10**9), LARGEST)), num, den))
+        rows.append(Segment(start, rng.choice((0, rng.randrange(10**9), LARGEST)), num, den))
     maximum = rng.choice((LARGEST, rng.randrange(10**3) * GRAINS))
     return MeterTable(meter_id, tuple(rows), maximum, rng.choice((1, 1, 2, 5)))
 
@@ -173,7 +173,7 @@ def test_script_and_model_find_the_same_cost_for_any_prices(engine: Engine) -> N
     for _ in range(1500):
         tables = tuple(_random_table(rng, meter) for meter in range(2, 2 + rng.randint(1, 3)))
         counts = {
-            t.meter_id: max(0, rng.choice(t.segments).first + rng.randint(-2, 10 ** rng.randint(1, 6)))
+            t.meter_id: max(0, rng.choice(t.segments).start + rng.randint(-2, 10 ** rng.randint(1, 6)))
             for t in tables
         }
         engine.client.delete(USAGE)
