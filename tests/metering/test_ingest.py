@@ -1,4 +1,5 @@
 import json
+import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -390,3 +391,14 @@ def test_an_event_reads_the_periods_around_its_time_only(reporter: Reporter) -> 
     named = Reported(organization=reporter.organization.public_id, meter="api_calls", occurred_at=moment)
     (held,) = _Books([named], moment).periods.values()
     assert [p.starts_at <= moment < p.ends_at for p in held] == [True]
+
+
+def test_a_huge_body_is_refused_before_it_is_read(reporter: Reporter, live_server: Any) -> None:
+    """Over a real connection: 300 MB are announced, none are sent, and the answer comes."""
+    where = live_server.thread
+    with socket.create_connection((where.host, where.port), timeout=10) as line:
+        line.sendall(
+            f"POST {TRACK} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OWNER}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 300000000\r\n\r\n{".encode()
+        )
+        assert line.recv(64).split()[1] == b"413"
