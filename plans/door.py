@@ -50,6 +50,11 @@ class QuotaTerms:
     included: Decimal
     hard_quota: Decimal | None
 
+    @property
+    def free_of_charge(self) -> Decimal:
+        """What a trial may use."""
+        return self.included if self.hard_quota is None else min(self.included, self.hard_quota)
+
 
 @dataclass(frozen=True, slots=True)
 class PeriodFacts:
@@ -130,7 +135,7 @@ def _quotas(facts: DoorFacts, period: PeriodFacts, mode: str) -> tuple[tuple[tup
     if mode == "test":
         return _summed((q, q.included) for q in facts.test_quotas), "quota_exceeded"
     if period.is_trial:
-        return _summed((q, q.included) for q in period.quotas), "trial_quota_reached"
+        return _summed((q, q.free_of_charge) for q in period.quotas), "trial_quota_reached"
     return _summed((q, q.hard_quota) for q in period.quotas), "quota_exceeded"
 
 

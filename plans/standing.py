@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cached_property
 
 from django.conf import settings
-from django.db.models import Q, prefetch_related_objects
+from django.db.models import prefetch_related_objects
 
 from accounts.models import Organization, OrganizationStatus
 from plans.cap_table import SpendLimit
@@ -21,12 +21,15 @@ from plans.models import (
     OverrideKind,
     Period,
     PlanVersion,
+    PriceComponent,
+    PricingModel,
     Restriction,
     RestrictionKind,
     SpendCap,
     Subscription,
     SubscriptionStatus,
 )
+from plans.overrides import active_overrides
 from plans.price_tables import price_tables
 from plans.queries import find_subscription, newest_version
 
@@ -101,9 +104,6 @@ def find_standing(organization: Organization, *, at: datetime) -> Standing:
         .prefetch_related("version__components__meter", "version__rate_limits")
         .order_by("starts_at")[: PERIODS_AHEAD + 1]
     )
-    overrides = (
-        Override.objects.for_organization(organization).filter(starts_at__lte=at).select_related("meter")
-    )
     restrictions = Restriction.objects.for_organization(organization).filter(
         lifted_at=None, period__ends_at__gt=at
     )
@@ -111,7 +111,7 @@ def find_standing(organization: Organization, *, at: datetime) -> Standing:
         organization,
         subscription,
         tuple(periods),
-        tuple(overrides.filter(Q(ends_at=None) | Q(ends_at__gt=at))),
+        tuple(active_overrides(organization, at=at)),
         tuple(restrictions),
         tuple(newest_caps(organization, at=at).values()),
     )
@@ -204,10 +204,21 @@ def _period_facts(standing: Standing) -> list[PeriodFacts]:
 def _quotas(version: PlanVersion) -> tuple[QuotaTerms, ...]:
     """Of meters that the doors can count: others have alerts instead (ENGINE.md, section 4)."""
     return tuple(
-        QuotaTerms(c.meter_id, c.meter.decimals, c.included, c.hard_quota)
+        QuotaTerms(c.meter_id, c.meter.decimals, _free_quantity(c), c.hard_quota)
         for c in version.components.all()
         if c.meter.is_additive
     )
+
+
+def _free_quantity(component: PriceComponent) -> Decimal:
+    """What costs nothing: the included quantity, and first tiers at no price."""
+    free = component.included
+    if component.model in (PricingModel.GRADUATED, PricingModel.VOLUME):
+        for tier in component.tiers.all():
+            if tier.unit_price or tier.flat_price or tier.up_to is None:
+                break
+            free = component.included + tier.up_to
+    return free
 
 
 def _live_quotas(standing: Standing, version: PlanVersion) -> tuple[QuotaTerms, ...]:

@@ -106,6 +106,14 @@ def test_quotas_of_one_meters_dimensions_add_up_or_do_not_hold(
     assert terms(organization).spans[0].quota(regions.pk) == quota
 
 
+def test_a_trial_may_use_what_costs_nothing(organization: Organization) -> None:
+    free_tier = component(calls(), model="graduated", included=5, tiers=((100, 0, 0), (None, "0.01", 0)))
+    put_on(organization, version_of(free_tier))
+    assert terms(organization).spans[0].quota(calls().pk) == -1
+    Period.objects.for_organization(organization).update(is_trial=True)
+    assert terms(organization).spans[0].quota(calls().pk) == 105
+
+
 def test_meters_that_the_door_cannot_count_have_no_quota_there(organization: Organization) -> None:
     seats = meter("seats", aggregation="max")
     put_on(organization, version_of(component(seats, included=5)))
