@@ -16,10 +16,11 @@ from billing.documents import Issued, issue_documents
 from billing.drafts import Draft, DraftLine, draft_lines
 from billing.invoices import make_invoices
 from billing.late import adjustment_lines, late_periods
-from billing.ledger_cuts import take_ledger_cut
 from billing.models import Statement, StatementKind
 from metering.costs import period_costs
+from metering.ledger import take_ledger_cut
 from plans.models import Period, PlanVersion
+from plans.queries import PREFETCH
 
 
 @transaction.atomic
@@ -31,7 +32,7 @@ def finalise_periods(period_ids: Sequence[int], *, at: datetime) -> list[Issued]
     periods = _without_statement(periods)
     if not periods:
         return []
-    cut_at = take_ledger_cut(sorted({organizations[period.organization_id].shard for period in periods}))
+    cut_at = take_ledger_cut({organizations[period.organization_id].shard for period in periods})
     costs = period_costs(periods)
     drafts = [
         draft_of(period, draft_lines(cost), cut_at) for period, cost in zip(periods, costs, strict=True)
@@ -74,7 +75,7 @@ def _add_late_lines(drafts: Sequence[Draft], *, cut_at: datetime, at: datetime) 
 def _periods(period_ids: Sequence[int]) -> list[Period]:
     rows = Period.objects.filter(pk__in=period_ids).select_related("organization")
     periods = list(rows.order_by("organization_id", "starts_at"))
-    versions = PlanVersion.objects.select_related("plan").prefetch_related("components__meter")
+    versions = PlanVersion.objects.select_related("plan").prefetch_related(*PREFETCH)
     by_id = versions.in_bulk({period.version_id for period in periods})
     for period in periods:  # few versions, many periods: each is read once
         period.version = by_id[period.version_id]

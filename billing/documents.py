@@ -23,7 +23,7 @@ _STATEMENT = (
     " total_minor, starts_at, ends_at, cut_at, finalised_at, void_reason, note, corrects_id, replaces_id"
 )
 _LINE = "id, statement_id, position, kind, text, meter_id, unit, dimension, quantity, amount_minor, of_period_id, since"
-_TIER = 'line_id, position, start, "end", quantity, unit_price, flat, amount'
+_TIER = 'line_id, position, start, "end", quantity, unit_price, amount, flat'
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,6 @@ from plans.pricing import Line, Rated, Tier
 ZERO = Decimal(0)
 
 
-class DraftTier(NamedTuple):
-    """A row of StatementTier."""
-
-    start: Decimal
-    end: Decimal | None
-    quantity: Decimal
-    unit_price: Decimal
-    flat: Decimal
-    amount: Decimal
-
-
 class DraftLine(NamedTuple):
     """A row of StatementLine, with the meter's slug in place of its id."""
 
@@ -33,7 +22,7 @@ class DraftLine(NamedTuple):
     dimension: str
     quantity: Decimal
     amount_minor: int
-    tiers: tuple[DraftTier, ...] = ()
+    tiers: tuple[Tier, ...] = ()
     of_period_id: int | None = None
     since: datetime | None = None
 
@@ -74,7 +63,7 @@ def stored_lines(statement: Statement) -> list[DraftLine]:
 
 def _stored_line(line: StatementLine) -> DraftLine:
     tiers = tuple(
-        DraftTier(tier.start, tier.end, tier.quantity, tier.unit_price, tier.flat, tier.amount)
+        Tier(tier.start, tier.end, tier.quantity, tier.unit_price, tier.amount, tier.flat)
         for tier in line.tiers.all()
     )
     meter = line.meter.slug if line.meter else ""
@@ -113,33 +102,27 @@ def difference(before: Rated, after: Rated, *, of_period_id: int, since: datetim
 
 
 def _draft_line(line: Line) -> DraftLine:
-    kind = LineKind.USAGE.value if line.meter else LineKind.FEE.value
     return DraftLine(
-        kind,
+        line.kind,
         line.text,
         line.meter,
         line.unit,
-        "",
+        line.dimension,
         line.quantity,
         line.amount_minor,
-        tuple([_draft_tier(tier) for tier in line.tiers]),
+        line.tiers,
     )
 
 
-def _draft_tier(tier: Tier) -> DraftTier:
-    return DraftTier(tier.start, tier.end, tier.quantity, tier.unit_price, ZERO, tier.amount)
-
-
 def _key(line: Line) -> tuple[str, str, str]:
-    drafted = _draft_line(line)
-    return drafted.kind, drafted.meter, drafted.dimension
+    return line.kind, line.meter, line.dimension
 
 
-def _tier_difference(before: Iterable[Tier], after: Iterable[Tier]) -> tuple[DraftTier, ...]:
+def _tier_difference(before: Iterable[Tier], after: Iterable[Tier]) -> tuple[Tier, ...]:
     """Tiers of the same range and price are subtracted; what is left over of either stays."""
     changes: dict[tuple[Decimal, Decimal | None, Decimal], tuple[Decimal, Decimal, Decimal]] = {}
     for sign, tiers in ((-1, before), (1, after)):
-        for tier in map(_draft_tier, tiers):
+        for tier in tiers:
             key = (tier.start, tier.end, tier.unit_price)
             quantity, flat, amount = changes.get(key, (ZERO, ZERO, ZERO))
             changes[key] = (
@@ -148,7 +131,7 @@ def _tier_difference(before: Iterable[Tier], after: Iterable[Tier]) -> tuple[Dra
                 amount + sign * tier.amount,
             )
     return tuple(
-        DraftTier(start, end, quantity, price, flat, amount)
+        Tier(start, end, quantity, price, amount, flat)
         for (start, end, price), (quantity, flat, amount) in changes.items()
         if quantity or flat or amount
     )

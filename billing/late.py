@@ -9,9 +9,9 @@ from django.conf import settings
 from django.db import connection
 
 from billing.drafts import DraftLine, difference
-from billing.ledger_cuts import period_quantities_at
 from core.clock import EPOCH
 from metering.costs import rate_so_far
+from metering.queries import period_quantities_at
 from plans.models import Period
 from plans.pricing import Rated
 

@@ -36,5 +36,5 @@ def open_periods(*, at: datetime) -> list[Period]:
     return list(
         Period.objects.filter(starts_at__lte=at, ends_at__gt=at, subscription__ended_at=None)
         .select_related("organization", "version__plan", "subscription")
-        .prefetch_related("version__components__meter")
+        .prefetch_related("version__components__meter", "version__components__tiers")
     )

@@ -22,7 +22,6 @@ from billing.documents import issue_documents
 from billing.drafts import Draft, DraftLine
 from billing.invoices import close_invoice, make_invoices, take_off
 from billing.late import LatePeriod, adjustment_lines, late_periods
-from billing.ledger_cuts import take_ledger_cut
 from billing.models import (
     CreditGrant,
     Invoice,
@@ -36,6 +35,7 @@ from billing.models import (
 from billing.recompute import lines_at
 from core.errors import PortalError
 from core.money import format_money
+from metering.ledger import take_ledger_cut
 from plans.models import Period
 
 BATCH = 2_000

@@ -3,7 +3,8 @@
 import structlog
 from celery import shared_task
 
-from billing import credits, statements
+from billing import statements
+from billing.credits import expire_credits as expire_all
 from core.clock import now
 
 log = structlog.get_logger(__name__)
@@ -22,4 +23,4 @@ def adjust_ended() -> None:
 
 @shared_task(name="billing.expire_credits")
 def expire_credits() -> None:
-    credits.expire_credits(at=now())
+    expire_all(at=now())

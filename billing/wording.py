@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from billing.drafts import DraftLine, DraftTier, stored_lines
+from billing.drafts import DraftLine, stored_lines
 from billing.models import LineKind, Statement, StatementKind
 from core.money import exponent, format_money, format_price, format_quantity
+from plans.dimensions import in_words
 from plans.models import Period
+from plans.tiers import Tier
 
 CSV_HEAD = (
     "document", "kind", "period_start", "period_end", "line", "text", "detail", "unit", "quantity", "unit_price",
@@ -123,13 +125,13 @@ def plain(value: Decimal) -> str:
 
 
 def _detail(line: DraftLine, of_period: Period | None) -> str:
-    words = [line.dimension] if line.dimension else []
+    words = [in_words(line.dimension)] if line.dimension else []
     if of_period is not None:
         words.append(f"reported late, for {period_words(of_period.starts_at, of_period.ends_at)}")
     return ", ".join(words)
 
 
-def _tier(tier: DraftTier, unit: str, currency: str) -> DisplayTier:
+def _tier(tier: Tier, unit: str, currency: str) -> DisplayTier:
     return DisplayTier(
         _range(tier),
         quantity_words(tier.quantity, unit),
@@ -139,7 +141,9 @@ def _tier(tier: DraftTier, unit: str, currency: str) -> DisplayTier:
     )
 
 
-def _range(tier: DraftTier) -> str:
+def _range(tier: Tier) -> str:
+    if tier.flat and not tier.quantity and not tier.start:
+        return "at most" if tier.flat < 0 else ""
     if tier.end is None:
         return f"above {format_quantity(tier.start)}" if tier.start else "all"
     return f"{format_quantity(tier.start)} to {format_quantity(tier.end)}"

@@ -8,9 +8,9 @@ from decimal import Decimal
 from accounts.models import Organization
 from billing.queries import PlanRevenue, mrr_by_plan, open_periods
 from core.money import Money, format_money
-from metering.costs import fee_is_due, rate_so_far
+from metering.costs import fee_is_due, period_costs
 from metering.models import DeadLetter
-from metering.queries import ProductHealth, installation_quantity, product_health, quantities_by_period
+from metering.queries import ProductHealth, installation_quantity, product_health
 from plans.default_catalogue import CALLS_METER
 from plans.models import Period, Product, SubscriptionStatus
 
@@ -92,10 +92,8 @@ def overview(*, at: datetime) -> Overview:
 
 def _customer_rows(periods: list[Period]) -> list[CustomerRow]:
     """Rates every present period from one read of the period totals."""
-    used = quantities_by_period([period.pk for period in periods])
     rows = []
-    for period in periods:
-        rated = rate_so_far(period, used.get(period.pk, {}))
+    for period, rated in zip(periods, period_costs(periods), strict=True):
         calls = rated.lines[-1].quantity if rated.lines and rated.lines[-1].meter else Decimal(0)
         rows.append(
             CustomerRow(
