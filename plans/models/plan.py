@@ -1,6 +1,7 @@
 """Plans and their versions. A published version never changes: customers stay on theirs until they are moved."""
 
 from decimal import Decimal
+from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MinValueValidator
@@ -8,6 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from accounts.models import Organization
+from core.tenancy import TenantQuerySet
 from plans.models.catalogue import FEATURE, SLUG, Meter
 
 
@@ -54,6 +56,8 @@ class Plan(models.Model):
     )
     position = models.PositiveIntegerField(default=0)
     archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[TenantQuerySet["Plan"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         ordering = ["position", "pk"]
@@ -117,9 +121,17 @@ class PlanVersion(models.Model):
         help_text="Lines on the pricing page.",
     )
     published_at = models.DateTimeField(null=True, blank=True)
+    publish_at = models.DateTimeField(
+        null=True, blank=True, help_text="A draft that goes on sale by itself at this moment."
+    )
 
     class Meta:
         ordering = ["plan", "-number"]
+        indexes = [
+            models.Index(
+                fields=["publish_at"], name="plan_version_publish_at", condition=Q(publish_at__isnull=False)
+            )
+        ]
         constraints = [
             models.UniqueConstraint("plan", "number", name="plan_version_number"),
             models.CheckConstraint(condition=Q(fee_minor__gte=0), name="plan_version_fee"),
