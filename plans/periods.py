@@ -1,15 +1,19 @@
-"""Billing periods as arithmetic: months from the anchor, never month by month (which would drift from the 31st)."""
+"""Billing periods as arithmetic: months from the anchor, never month by month (which would drift from the 31st).
 
+The usage period is always a month from the anchor; the fee interval is one month, or twelve (ENGINE.md, section 9).
+"""
+
+from calendar import monthrange
 from datetime import datetime
-
-from dateutil.relativedelta import relativedelta
 
 MONTHS_A_YEAR = 12
 
 
 def month_start(anchor: datetime, number: int) -> datetime:
     """The start of usage month `number` (0 is the anchor itself), clipped to the month's last day."""
-    return anchor + relativedelta(months=number)
+    year, month = divmod(anchor.year * MONTHS_A_YEAR + anchor.month - 1 + number, MONTHS_A_YEAR)
+    day = anchor.day if anchor.day <= 28 else min(anchor.day, monthrange(year, month + 1)[1])
+    return anchor.replace(year=year, month=month + 1, day=day)
 
 
 def month_number(anchor: datetime, at: datetime) -> int:
@@ -28,3 +32,14 @@ def month_bounds(anchor: datetime, at: datetime) -> tuple[datetime, datetime]:
     """The half-open usage month `[start, end)` that contains `at`."""
     number = month_number(anchor, at)
     return month_start(anchor, number), month_start(anchor, number + 1)
+
+
+def fee_bounds(anchor: datetime, at: datetime, months: int) -> tuple[datetime, datetime]:
+    """The half-open fee interval of so many months that contains `at`."""
+    first = month_number(anchor, at) // months * months
+    return month_start(anchor, first), month_start(anchor, first + months)
+
+
+def is_first_month(anchor: datetime, starts_at: datetime, months: int) -> bool:
+    """Whether the usage month that starts then is the first of its fee interval: the one whose statement has the fee."""
+    return month_number(anchor, starts_at) % months == 0
