@@ -162,8 +162,13 @@ class TrackView(APIView):
         organization = TextField(max_length=40, help_text="Public id: org_...")
         meter = TextField(max_length=60, help_text="Slug of the meter.")
         quantity = serializers.DecimalField(
-            **QUANTITY, min_value=Decimal(0), help_text="In the meter's unit; at most its number of decimals."
-        )
+            **QUANTITY, min_value=Decimal(0), required=False,
+            help_text="In `unit`; at most the meter's number of decimals. Counts and unique counts need none: an event is 1.",
+        )  # fmt: skip
+        unit = TextField(
+            max_length=30, required=False,
+            help_text="The meter's unit or its base unit (GB or byte); without it, the meter's unit.",
+        )  # fmt: skip
         time = serializers.DateTimeField(required=False, help_text="When it happened; without it, now.")
         occurred_at = serializers.DateTimeField(
             required=False, help_text="Another name of `time`; an event has one of the two."

@@ -23,13 +23,12 @@ from core.request_id import current_request_id
 from metering.calls import TrackedEvent, Verdict, claim_digest
 from metering.engine import Engine, MeteringUnavailable
 from metering.events import Event
+from metering.measuring import Measure, Unmeasurable, measure
 from metering.models import UsageEventKey
-from plans.door import smallest_units
 from plans.models import Meter, Period
 
 SOURCE = "api"
 PROPERTIES_BYTES = 2048
-LARGEST_UNITS = 2**53 - 1
 engine = Engine()
 
 
@@ -40,7 +39,8 @@ class Reported:
     idempotency_key: str = ""
     organization: str = ""
     meter: str = ""
-    quantity: Decimal = Decimal(0)
+    quantity: Decimal | None = None
+    unit: str = ""
     occurred_at: datetime | None = None
     mode: str = "live"
     properties: dict[str, Any] | None = None
@@ -132,20 +132,21 @@ def _size(place: int, reported: Reported, books: _Books, at: datetime) -> _Sized
     if meter is None:
         raise _Rejected("unknown_meter", "meter")
     occurred_at = _check_time(reported.occurred_at or at, at, reported.time_field)
-    units = _units(reported.quantity, meter)
-    period = books.period(organization, min(occurred_at, at), reported.time_field)
     _check_properties(reported.properties)
-    event = _event(reported, organization, meter, period, occurred_at, at)
+    measured = _measure(reported, meter)
+    period = books.period(organization, min(occurred_at, at), reported.time_field)
+    event = _event(reported, measured, organization, meter, period, occurred_at, at)
     tracked = TrackedEvent(
-        org_id=organization.pk, mode=reported.mode, period_id=period.pk, meter_id=meter.pk, units=units,
-        claim=claim_digest(SOURCE, reported.idempotency_key), span_end_us=to_micros(period.ends_at),
-        event=event.to_json(),
+        org_id=organization.pk, mode=reported.mode, period_id=period.pk, meter_id=meter.pk,
+        units=measured.units, claim=claim_digest(SOURCE, reported.idempotency_key),
+        span_end_us=to_micros(period.ends_at), event=event.to_json(),
     )  # fmt: skip
     return _Sized(place, organization.shard, event, tracked)
 
 
 def _event(
     reported: Reported,
+    measured: Measure,
     organization: Organization,
     meter: Meter,
     period: Period,
@@ -161,7 +162,8 @@ def _event(
         mode=reported.mode,
         meter_id=meter.pk,
         period_id=period.pk,
-        quantity=reported.quantity,
+        quantity=measured.quantity,
+        reason=measured.reason,
         door="ingest",
         source=SOURCE,
         external_id=reported.idempotency_key,
@@ -178,14 +180,11 @@ def _check_time(occurred_at: datetime, at: datetime, field: str) -> datetime:
     return from_micros(to_micros(occurred_at))
 
 
-def _units(quantity: Decimal, meter: Meter) -> int:
+def _measure(reported: Reported, meter: Meter) -> Measure:
     try:
-        units = smallest_units(quantity, meter.decimals)
-    except ValueError:
-        raise _Rejected("too_many_decimals", "quantity") from None
-    if not 0 <= units <= LARGEST_UNITS:
-        raise _Rejected("out_of_range", "quantity")
-    return units
+        return measure(meter, quantity=reported.quantity, unit=reported.unit, properties=reported.properties)
+    except Unmeasurable as error:
+        raise _Rejected(error.code, error.field) from None
 
 
 def _check_properties(properties: dict[str, Any] | None) -> None:

@@ -12,7 +12,7 @@ _ESCAPES = (("%", "%25"), (";", "%3B"), ("=", "%3D"))
 
 def canonical(names: Iterable[str], properties: Mapping[str, object]) -> str:
     """The text of an event's properties in these dimensions."""
-    return ";".join(f"{_escaped(name)}={_escaped(_text(properties.get(name)))}" for name in names)
+    return ";".join(f"{_escaped(name)}={_escaped(as_text(properties.get(name)))}" for name in names)
 
 
 def values_of(text: str) -> dict[str, str]:
@@ -33,7 +33,7 @@ def in_words(text: str) -> str:
     return ", ".join(value or "none" for value in values_of(text).values())
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     """As PostgreSQL's `->>` writes a JSON value."""
     if value is None:
         return ""
