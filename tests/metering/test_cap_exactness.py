@@ -90,8 +90,8 @@ class Spender:
         answers.send(passed)
 
 
-def spend_together(cap_minor: int, *, kill_after_s: float | None = None) -> list[int]:
-    """Eight processes at once; calls that each passed. The first may be killed on the way."""
+def spend_together(cap_minor: int, *, kill_after: int = 0, client: "redis.Redis | None" = None) -> list[int]:
+    """Eight processes at once; calls that each passed. The first may be killed when so many events are written."""
     context, begin = multiprocessing.get_context("fork"), time.monotonic() + 0.5
     started = []
     for number in range(PROCESSES):
@@ -100,8 +100,9 @@ def spend_together(cap_minor: int, *, kill_after_s: float | None = None) -> list
         process.start()
         theirs.close()
         started.append((process, ours))
-    if kill_after_s is not None:
-        time.sleep(0.5 + kill_after_s)
+    if client is not None:
+        while client.xlen(stream_key(SHARD)) < kill_after:
+            time.sleep(0.001)
         started[0][0].kill()
     passed = []
     for process, ours in started:
@@ -152,9 +153,9 @@ def test_eight_processes_spend_to_the_cap_and_not_beyond(usage_redis: "redis.Red
 
 @pytest.mark.slow
 def test_a_killed_spender_leaves_what_it_held_to_the_others(usage_redis: "redis.Redis") -> None:
-    cap_minor = 6_001
+    cap_minor = 60_013
     open_organization(usage_redis)
-    passed = spend_together(cap_minor, kill_after_s=0.15)
+    passed = spend_together(cap_minor, kill_after=300, client=usage_redis)
     assert len(passed) == PROCESSES - 1
     counts = held(usage_redis)
     assert cost_of(counts)[1] <= cap_minor * CENT  # with what the dead one still holds
