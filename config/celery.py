@@ -53,6 +53,11 @@ app.conf.beat_schedule = {
         "task": "billing.expire_credits",
         "schedule": crontab(minute="5"),
     },
+    "publish-due-versions": {
+        "task": "plans.publish_due_versions",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "reconcile": {
         "task": "metering.reconcile",
         "schedule": crontab(hour="2", minute="40"),

@@ -23,7 +23,8 @@ from plans.models import (
     Subscription,
     VersionState,
 )
-from plans.services import activate_subscription, publish_version
+from plans.publishing import publish_version
+from plans.services import activate_subscription
 
 
 class CredentialForm(forms.ModelForm[Product]):

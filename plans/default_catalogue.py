@@ -7,7 +7,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from plans.models import Meter, Plan, PlanVersion, PriceComponent, RateLimit
-from plans.services import publish_version
+from plans.publishing import publish_version
 
 CALLS_METER = "api_calls"
 

@@ -8,7 +8,6 @@ from django.db.models import Count, Exists, OuterRef, Q
 
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
 from core.errors import PortalError
-from plans.door import LARGEST_UNITS, smallest_units
 from plans.history import log_ended_trials, record_end, record_event
 from plans.models import (
     Period,
@@ -33,10 +32,6 @@ class VersionNotOnSale(PortalError):
     code, status, title = "plan_not_available", 400, "This plan is not available"
 
 
-class NotCountable(PortalError):
-    code, status, title = "not_countable", 400, "An included quantity has more decimals than its meter counts"
-
-
 class AlreadySubscribed(PortalError):
     code, status, title = (
         "already_subscribed",
@@ -47,19 +42,6 @@ class AlreadySubscribed(PortalError):
 
 class NothingToChange(PortalError):
     code, status, title = "nothing_to_change", 409, "This is the plan already"
-
-
-@transaction.atomic
-def publish_version(*, version: PlanVersion, by: User | None, at: datetime) -> PlanVersion:
-    """Put a draft on sale. From now on it never changes (a trigger refuses). Raises VersionNotOnSale unless it is a draft."""
-    version = PlanVersion.objects.select_for_update().get(pk=version.pk)
-    if version.state != VersionState.DRAFT:
-        raise VersionNotOnSale("Only a draft can be published.")
-    _check_quantities(version)
-    version.state, version.published_at = VersionState.PUBLISHED, at
-    version.save(update_fields=["state", "published_at"])
-    _audit(None, by, "plan.published", str(version), at)
-    return version
 
 
 @transaction.atomic
@@ -106,17 +88,6 @@ def start_subscription(
         plan=version.plan.slug,
     )
     return subscription
-
-
-def _check_quantities(version: PlanVersion) -> None:
-    """What the doors count in whole smallest units has to be whole, and exact as a Lua number. Raises NotCountable."""
-    for component in version.components.select_related("meter"):
-        try:
-            units = smallest_units(component.included, component.meter.decimals)
-        except ValueError as error:
-            raise NotCountable(f"{component.meter}: {error}") from error
-        if units > LARGEST_UNITS:
-            raise NotCountable(f"{component.meter}: {component.included} is too large")
 
 
 @dataclass(frozen=True, slots=True)

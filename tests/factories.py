@@ -10,8 +10,9 @@ from keys.models import ApiKey
 from keys.services import IssuedKey, issue_key
 from plans.default_catalogue import CALLS_METER, install_default_catalogue
 from plans.models import Meter, Plan, PlanVersion, PriceComponent, Product, RateLimit, Route, Subscription
+from plans.publishing import publish_version
 from plans.queries import newest_version
-from plans.services import publish_version, start_subscription
+from plans.services import start_subscription
 
 _number = count(1)
 PASSWORD = "correct horse battery staple"

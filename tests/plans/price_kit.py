@@ -15,7 +15,7 @@ from plans.models import (
     Subscription,
     SubscriptionStatus,
 )
-from plans.services import publish_version
+from plans.publishing import publish_version
 from plans.versions import raise_version
 
 _number = count(1)

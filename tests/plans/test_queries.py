@@ -7,8 +7,8 @@ import pytest
 from core.clock import now
 from plans.models import Plan, PlanVersion
 from plans.pricing import PriceModel, PriceStep, UsagePrice
+from plans.publishing import publish_version
 from plans.queries import PREFETCH, newest_version, price_lists, public_versions, terms_of
-from plans.services import publish_version
 from tests.factories import create_meter, create_organization
 from tests.plans.price_kit import component, version_of
 

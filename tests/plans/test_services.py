@@ -19,7 +19,6 @@ from plans.models import (
 from plans.queries import newest_version
 from plans.standing import find_standing, mode_terms
 from tests.factories import (
-    create_meter,
     create_organization,
     create_plan,
     create_product,
@@ -253,19 +252,6 @@ def test_published_terms_cannot_be_changed() -> None:
     ):
         with pytest.raises(IntegrityError, match="published"), transaction.atomic():
             change()
-
-
-def test_publishing_twice_is_refused() -> None:
-    version = create_plan("once")
-    with pytest.raises(services.VersionNotOnSale):
-        services.publish_version(version=version, by=None, at=AT)
-
-
-def test_fractions_that_the_meter_does_not_count_are_not_published() -> None:
-    with pytest.raises(services.NotCountable):
-        create_plan("fractions", included=Decimal("10.5"))
-    with pytest.raises(services.NotCountable):
-        create_plan("endless", included=Decimal(10**14), meter=create_meter("bytes", decimals=3))
 
 
 def test_a_route_counts_whole_smallest_units() -> None:

@@ -94,16 +94,12 @@ def test_several_windows_and_calls_at_once_come_from_the_plan(organization: Orga
     assert (found.concurrency, terms(organization, "test").concurrency) == (8, ANY_NUMBER)
 
 
-@pytest.mark.parametrize(("others", "quota"), [((), 150), (({},), -1)])
-def test_quotas_of_one_meters_dimensions_add_up_or_do_not_hold(
-    organization: Organization, others: tuple[dict[str, str], ...], quota: int
-) -> None:
+def test_quotas_of_one_meters_dimensions_add_up(organization: Organization) -> None:
     regions = meter("by_region", dimensions=["region"])
-    price = {"unit_price": Decimal("0.01")}
-    eu = component(regions, match={"region": "eu"}, quota=100, **price)
-    us = component(regions, match={"region": "us"}, quota=50, **price)
-    put_on(organization, version_of(eu, us, *(component(regions, match=match, **price) for match in others)))
-    assert terms(organization).spans[0].quota(regions.pk) == quota
+    quotas = (({"region": "eu"}, 100), ({"region": "us"}, 50), ({}, 0))
+    prices = [component(regions, match=m, quota=q, unit_price=Decimal("0.01")) for m, q in quotas]
+    put_on(organization, version_of(*prices))
+    assert terms(organization).spans[0].quota(regions.pk) == 150
 
 
 def test_a_trial_may_use_what_costs_nothing(organization: Organization) -> None:
