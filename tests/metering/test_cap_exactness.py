@@ -133,9 +133,8 @@ def check_spent_exactly(client: "redis.Redis", cap_minor: int) -> None:
     for meter, *_ in CATALOGUE:
         more, more_exact = cost_of(counts | {meter: counts[meter] + 1})
         assert more > cap_minor or more_exact > cap_minor * CENT
-    assert (
-        statement == cap_minor
-    )  # what is left is less than the smallest call: here, nothing on the statement
+    # What rounding the lines half up takes off, in the customer's favour.
+    assert cap_minor - statement <= len(CATALOGUE) / 2
 
 
 @pytest.mark.slow
