@@ -58,7 +58,7 @@ def start_subscription(
     Raises AlreadySubscribed, VersionNotOnSale, or PaymentNeeded when the trial was used before and nobody pays.
     """
     organization = _locked(organization)
-    _check_on_sale(version)
+    _check_on_sale(version, organization)
     if _open_subscription(organization, at) is not None:
         raise AlreadySubscribed
     trial_ends_at = _trial_end(organization, version, at)
@@ -121,7 +121,8 @@ def change_plan(
     """
     subscription = _reread(subscription)
     organization = subscription.organization
-    _check_on_sale(version)
+    if version.pk != subscription.version_id or not _is_open(subscription, at):
+        _check_on_sale(version, organization)  # who is on a list that is no longer sold may stay on it
     if not _is_open(subscription, at):
         return _restart(organization, subscription, version, by, at)
     if version.pk == subscription.version_id and subscription.cancels_at is None:
@@ -140,6 +141,39 @@ def change_plan(
         version.plan.slug,
         at,
         old=subscription.version.plan.slug,
+    )
+    return subscription
+
+
+@transaction.atomic
+def schedule_change(
+    *, subscription: Subscription, version: PlanVersion, by: User | None, at: datetime
+) -> Subscription:
+    """Staff's change: another version from the period's end on, also where it costs more. The present one takes it back.
+
+    Raises NothingToChange (also where it is cancelled) or VersionNotOnSale.
+    """
+    subscription = _reread(subscription)
+    organization = subscription.organization
+    if not _is_open(subscription, at):
+        raise NothingToChange("This subscription has ended; the customer has to choose a plan.")
+    if subscription.cancels_at is not None:
+        raise NothingToChange("This subscription is cancelled for its period's end.")
+    if version.pk == subscription.version_id:
+        return _forget_next(organization, subscription, by, at)
+    _check_on_sale(version, organization)
+    subscription.next_version = version
+    subscription.save(update_fields=["next_version"])
+    _relay_future(subscription, at)
+    raise_version(organization)
+    _audit(
+        organization,
+        by,
+        "plan.change_planned",
+        version.plan.slug,
+        at,
+        old=str(subscription.version),
+        new=str(version),
     )
     return subscription
 
@@ -500,8 +534,9 @@ def _reread(subscription: Subscription) -> Subscription:
     return rows.select_for_update(of=("self",)).get(pk=subscription.pk)
 
 
-def _check_on_sale(version: PlanVersion) -> None:
-    if version.state != VersionState.PUBLISHED:
+def _check_on_sale(version: PlanVersion, organization: Organization) -> None:
+    """A private plan is sold to its customer only."""
+    if version.state != VersionState.PUBLISHED or version.plan.organization_id not in (None, organization.pk):
         raise VersionNotOnSale
 
 
