@@ -5,10 +5,12 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from metering.api import AccountView, TrackView
+from metering.correct_api import CorrectView
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", AccountView.as_view(), name="api-account"),
     path("usage/track", TrackView.as_view(), name="api-track"),
+    path("usage/correct", CorrectView.as_view(), name="api-correct"),
     path(
         "schema",
         SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),

@@ -11,6 +11,7 @@ _MEANINGS = {
     402: "The organization's door is closed: suspended, trial over, cancelled, or payment overdue.",
     403: "The key's scopes or the plan do not include this.",
     404: "It is not sold (any more).",
+    409: "It cannot be done to this, as it stands now; `detail` says why.",
     413: "Too many events, or a body that is too large.",
     415: "The body is not JSON.",
     429: "A rate limit or a quota is reached; `Retry-After` says when to come back.",

@@ -58,16 +58,17 @@ def passes(filters: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
 
 
 def _units(meter: Meter, quantity: Decimal | None, unit: str) -> int:
-    if unit not in ("", meter.unit, meter.base_unit):
+    own = ("", meter.unit, meter.unit.removesuffix(f"-{meter.time_unit}"))  # readings of GB-hours are in GB
+    if unit not in (*own, meter.base_unit):
         raise Unmeasurable("unknown_unit", "unit")
     one: int = 10**meter.decimals
     if meter.aggregation in _COUNTED:
-        if quantity not in (None, 1) or unit not in ("", meter.unit):
+        if quantity not in (None, 1) or unit not in own:
             raise Unmeasurable("counts_one", "quantity")
         return one
     if quantity is None:
         raise Unmeasurable("required", "quantity")
-    per_unit = meter.base_per_unit if unit and unit != meter.unit else Decimal(1)
+    per_unit = Decimal(1) if unit in own else meter.base_per_unit
     smallest = Fraction(quantity) * one / Fraction(per_unit)
     if smallest.denominator != 1:
         raise Unmeasurable("too_many_decimals", "quantity")

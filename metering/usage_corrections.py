@@ -25,6 +25,7 @@ from metering.entries import Entry, read_event
 from metering.events import CORRECTION, VOID, Event
 from metering.ledger import Uncounted, lock_shard, store_entries
 from metering.models import UsageEvent
+from metering.reconcile import plain
 from plans.door import smallest_units
 from plans.models import Aggregation, Meter
 
@@ -111,8 +112,8 @@ def correct_usage(
         _store(owner, events, at)
         details: dict[str, object] = {
             "reason": reason,
-            "quantity": "void" if quantity is None else format(quantity, "f"),
-            "before": format(standing.quantity, "f"),
+            "quantity": "void" if quantity is None else plain(quantity),
+            "before": plain(standing.quantity),
             "through": through,
         }
         record_audit(

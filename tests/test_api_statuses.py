@@ -19,9 +19,10 @@ from plans.models import Route
 from plans.services import suspend_organization
 from tests.factories import create_route
 from tests.metering.api_kit import Customer
-from tests.metering.test_ingest import Reporter
+from tests.metering.test_ingest import OWNER, Reporter
 
 ACCOUNT, TRACK = "get /api/account/", "post /api/usage/track"
+CORRECT = "post /api/usage/correct"
 PLACES = {
     "get /api/v1/places/search": ("/api/v1/places/search", "?q=Lisbon", "?q="),
     "get /api/v1/places/reverse": ("/api/v1/places/reverse", "?lat=38.7&lon=-9.1", "?lat=nan&lon=0"),
@@ -60,6 +61,20 @@ class World:
     def track(self, body: Any, **how: Any) -> Any:
         return self.reporter.post(body, **how)
 
+    def correct(self, *, key: str = OWNER, reported: bool = True, **changes: Any) -> Any:
+        """Correct an event that was reported and drained, or (not `reported`) one that nobody knows."""
+        event = self.reporter.recorded() if reported else "019a0f0e-7d3c-7c41-8a52-0d5b1c9d2f10"
+        body = {
+            "organization": self.reporter.organization.public_id, "event_id": event, "quantity": "2", "reason": "test",
+        } | changes  # fmt: skip
+        headers = {"Authorization": f"Bearer {key}"}
+        client = Client(raise_request_exception=False)
+        return client.post("/api/usage/correct", body, content_type="application/json", headers=headers)
+
+    def correct_without_redis(self) -> Any:
+        event = self.reporter.recorded()
+        return self.without_redis().correct(reported=False, event_id=event)
+
 
 Provoke = Callable[[World], Any]
 
@@ -77,9 +92,9 @@ def _places(path: str, good: str, bad: str) -> dict[int, Provoke]:
     }
 
 
-def _form(world: World) -> Any:
+def _form(world: World, path: str = "/api/usage/track") -> Any:
     return Client().post(
-        "/api/usage/track",
+        path,
         {"a": "b"},
         headers={"Authorization": "Bearer owner-key-for-tests-only-0123456789"},
     )
@@ -99,6 +114,15 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
         413: lambda w: w.track({"events": [w.reporter.event()] * 1_001}),
         415: _form,
         503: lambda w: w.without_redis().track(w.reporter.event()),
+    },
+    CORRECT: {
+        200: lambda w: w.correct(),
+        400: lambda w: w.correct(reported=False, quantity="-1"),
+        401: lambda w: w.correct(reported=False, key="wrong"),
+        404: lambda w: w.correct(reported=False),
+        409: lambda w: w.correct(quantity="0.5"),
+        415: lambda w: _form(w, "/api/usage/correct"),
+        503: lambda w: w.correct_without_redis(),
     },
     **{name: _places(*paths) for name, paths in PLACES.items()},
 }  # fmt: skip

@@ -72,6 +72,12 @@ class Reporter:
         entries: Any = usage_redis().xrange(stream_key(self.organization.shard))
         return [orjson.loads(fields[b"e"]) for _, fields in entries]
 
+    def recorded(self) -> str:
+        """The id of an event that was reported and stands in the ledger."""
+        (verdict,) = self.send(self.event())
+        drain_all(at=now(), budget_seconds=20)
+        return str(verdict["event_id"])
+
     def total(self, period: Period | None = None, mode: str = "live") -> Decimal:
         """What the ledger has for the period, after a drain that leaves nothing."""
         drain_all(at=now(), budget_seconds=20)

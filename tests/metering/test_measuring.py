@@ -57,6 +57,17 @@ def test_what_is_no_whole_number_of_smallest_units_is_refused() -> None:
     assert refusal(None) == ("required", "quantity")
 
 
+def test_a_reading_of_gigabyte_months_is_in_gigabytes() -> None:
+    storage = GIGABYTES | {
+        "unit": "GB-month",
+        "aggregation": Aggregation.TIME_WEIGHTED,
+        "time_unit": TimeUnit.MONTH,
+    }
+    for unit, quantity in (("", "2"), ("GB", "2"), ("GB-month", "2"), ("byte", "2000000000")):
+        assert of(quantity, unit, **storage).quantity == 2
+    assert refusal("2", "GB-hour", **storage) == ("unknown_unit", "unit")
+
+
 @given(st.integers(0, LARGEST_UNITS))
 def test_bytes_come_back_as_they_were_reported(number: int) -> None:
     measured = of(str(number), "byte", **GIGABYTES)
