@@ -13,7 +13,7 @@ import aiohttp  # noqa: E402 - Django has to be set up before anything that impo
 import structlog  # noqa: E402
 
 from core.request_id import new_request_id  # noqa: E402
-from gateway.call import Call, CallRefused, Exchange, admit  # noqa: E402
+from gateway.call import Call, CallRefused, Exchange, admit, entitlement  # noqa: E402
 from gateway.caller import Callers, Refused  # noqa: E402
 from gateway.headers import find_header, header_fault  # noqa: E402
 from gateway.health import answer_health  # noqa: E402
@@ -35,10 +35,7 @@ from gateway.snapshot import Catalogue  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
 from keys.records import KeyRecord  # noqa: E402
 from metering.answers import (  # noqa: E402
-    FEATURE_NOT_IN_PLAN,
-    KEY_EXPIRED,
     METERING_UNAVAILABLE,
-    OUT_OF_SCOPE,
     Refusal,
 )
 from metering.engine import AsyncEngine, MeteringUnavailable  # noqa: E402
@@ -143,11 +140,11 @@ class Gateway:
             return found
         route, path = found
         try:
-            if _entitlement(record, route):
+            if entitlement(record, route):
                 record = await self.callers.at_most_a_second_old(key_hash, record)
         except Refused as error:
             return error.refusal
-        if refusal := _entitlement(record, route) or _body_fault(headers, route):
+        if refusal := entitlement(record, route) or _body_fault(headers, route):
             self._count(record, refusal)
             return refusal
         call = Call(scope, receive, send, request_id, key_hash, record, route, path, started_at)
@@ -199,18 +196,6 @@ class _Started:
     async def __call__(self, message: dict[str, Any]) -> None:
         self.has_started = True
         await self._send(message)
-
-
-def _entitlement(record: KeyRecord, route: RouteEntry) -> Refusal | None:
-    """401, 402 or 403 by what the worker knows; the script decides again where time and versions matter."""
-    at_us = time.time_ns() // 1000
-    if record.is_expired(at_us):
-        return KEY_EXPIRED
-    if not record.may_call(route.product_slug, route.public_id):
-        return OUT_OF_SCOPE
-    if route.required_feature and route.required_feature not in record.features:
-        return FEATURE_NOT_IN_PLAN
-    return None
 
 
 def _body_fault(headers: Any, route: RouteEntry) -> Refusal | None:

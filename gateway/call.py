@@ -38,7 +38,7 @@ from gateway.proxy import (
 from gateway.recorder import Recorder
 from gateway.routes import RouteEntry
 from keys.records import KeyRecord
-from metering.admission import ATTEMPTS, Outcome, admission, billing_reason, call_event
+from metering.admission import ATTEMPTS, Outcome, admission, billing_reason, call_event, not_entitled
 from metering.answers import INVALID_KEY, METERING_UNAVAILABLE, Headers, Refusal, admitted_headers, limited
 from metering.calls import Admission, Admitted, NoState, Refused, Settlement, Stale, WrongSpan
 from plans.door import Span
@@ -120,8 +120,16 @@ async def admit(call: Call, callers: Callers, recorder: Recorder) -> Passed:
     raise CallRefused(METERING_UNAVAILABLE)
 
 
+def entitlement(record: KeyRecord, route: RouteEntry) -> Refusal | None:
+    """401 or 403 by what the worker knows; the script decides where limits and versions matter."""
+    return not_entitled(
+        record, product=route.product_slug, route=route.public_id, feature=route.required_feature,
+        at_us=time.time_ns() // 1000,
+    )  # fmt: skip
+
+
 async def _reload(call: Call, callers: Callers) -> None:
-    """Read the record again; the key may have been revoked. Raises CallRefused."""
+    """Read the record again; the key may have been revoked or rotated, or lost the route. Raises CallRefused."""
     try:
         record = await callers.reload(call.key_hash)
     except CallerRefused as error:
@@ -129,6 +137,8 @@ async def _reload(call: Call, callers: Callers) -> None:
     if record is None or record.revoked:
         raise CallRefused(INVALID_KEY)
     call.record = record
+    if refusal := entitlement(record, call.route):
+        raise CallRefused(refusal)
 
 
 def _headers(answer: Admitted, span: Span) -> Headers:

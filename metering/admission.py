@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from keys.records import KeyRecord
+from metering.answers import FEATURE_NOT_IN_PLAN, KEY_EXPIRED, OUT_OF_SCOPE, Refusal
 from metering.calls import Admission, Admitted
 from metering.events import Event
 from plans.door import Span
@@ -55,6 +56,18 @@ class Outcome:
     duration_us: int
     bytes_in: int = 0
     bytes_out: int = 0
+
+
+def not_entitled(record: KeyRecord, *, product: str, route: str, feature: str, at_us: int) -> Refusal | None:
+    """401 or 403 by what the worker's record says of this route; asked again whenever the record was read again, because
+    what was true of the old one (before a rotation, a change of scopes or plan) need not be true of the new one."""
+    if record.is_expired(at_us):
+        return KEY_EXPIRED
+    if not record.may_call(product, route):
+        return OUT_OF_SCOPE
+    if feature and feature not in record.features:
+        return FEATURE_NOT_IN_PLAN
+    return None
 
 
 def billing_reason(status: int, *, bill_client_errors: bool) -> str:

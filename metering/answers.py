@@ -54,7 +54,12 @@ INVALID_KEY = Refusal(
     "invalid_key", 401, "This API key is not valid", "It is unknown, mistyped or revoked.", _BEARER
 )
 KEY_EXPIRED = Refusal(
-    "key_expired", 401, "This API key has expired", "Issue a new key in the portal.", _BEARER
+    "key_expired",
+    401,
+    "This API key has expired",
+    "Issue a new key in the portal.",
+    _BEARER,
+    counted=True,
 )
 KEY_UNKNOWN_NOW = Refusal(
     "key_lookup_unavailable", 503, "This key cannot be checked now", "Try again in some seconds. Nothing was charged.",

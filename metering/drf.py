@@ -34,16 +34,14 @@ from keys.guesses import TooManyGuesses
 from keys.hashing import digest, is_well_formed
 from keys.record_cache import records
 from keys.records import KeyRecord
-from metering.admission import ATTEMPTS, Outcome, Target, admission, billing_reason, call_event
+from metering.admission import ATTEMPTS, Outcome, Target, admission, billing_reason, call_event, not_entitled
 from metering.answers import (
-    FEATURE_NOT_IN_PLAN,
     INVALID_KEY,
     KEY_EXPIRED,
     KEY_UNKNOWN_NOW,
     METERING_UNAVAILABLE,
     MISSING_KEY,
     NOT_ON_SALE,
-    OUT_OF_SCOPE,
     TOO_MANY_UNKNOWN,
     Headers,
     Refusal,
@@ -116,6 +114,7 @@ class FareboxKeyAuthentication(BaseAuthentication):
         except TooManyGuesses as error:
             raise CallRefused(TOO_MANY_UNKNOWN) from error
         if record.is_expired(time.time_ns() // 1000):
+            _count(record, KEY_EXPIRED)
             raise CallRefused(KEY_EXPIRED)
         return Caller(key_hash, record), record
 
@@ -186,13 +185,11 @@ def admit(caller: Caller, terms: RouteTerms) -> AdmittedCall:
     record, at_us, nonce, started_at = caller.record, time.time_ns() // 1000, new_nonce(), time.monotonic()
     if _not_entitled(record, terms) is not None:  # a change of plan or scopes opens a route at once
         record = current_record(caller)
-    if (refusal := _not_entitled(record, terms)) is not None:
-        _count(record, refusal)
-        raise CallRefused(refusal)
+    record = _entitled(record, terms)
     for _ in range(ATTEMPTS):
         span = record.span_at(at_us)
         if span is None:
-            record = _record(lambda: records.reload(caller.key_hash, at=now()))
+            record = _entitled(_record(lambda: records.reload(caller.key_hash, at=now())), terms)
             span = record.span_at(at_us)
         if span is None:
             break
@@ -206,7 +203,7 @@ def admit(caller: Caller, terms: RouteTerms) -> AdmittedCall:
             case Refused():
                 raise CallRefused(limited(answer))
             case Stale():
-                record = _record(lambda: records.reload(caller.key_hash, at=now()))
+                record = _entitled(_record(lambda: records.reload(caller.key_hash, at=now())), terms)
             case WrongSpan():
                 at_us = answer.now_us
             case NoState():
@@ -317,11 +314,18 @@ def _record(read: Callable[[], KeyRecord | None]) -> KeyRecord:
 
 
 def _not_entitled(record: KeyRecord, terms: RouteTerms) -> Refusal | None:
-    if not record.may_call(terms.product, terms.public_id):
-        return OUT_OF_SCOPE
-    if terms.required_feature and terms.required_feature not in record.features:
-        return FEATURE_NOT_IN_PLAN
-    return None
+    return not_entitled(
+        record, product=terms.product, route=terms.public_id, feature=terms.required_feature,
+        at_us=time.time_ns() // 1000,
+    )  # fmt: skip
+
+
+def _entitled(record: KeyRecord, terms: RouteTerms) -> KeyRecord:
+    """The record, if it may call this route. Raises CallRefused, counted."""
+    if (refusal := _not_entitled(record, terms)) is not None:
+        _count(record, refusal)
+        raise CallRefused(refusal)
+    return record
 
 
 def _ask(request: Admission) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from core.clock import now
 from keys.hashing import make_key
-from keys.services import revoke_key
+from keys.services import revoke_key, rotate_key
 from metering.models import RefusalCount
 from metering.refusals import drain_refusals
 from plans.services import suspend_organization
@@ -88,6 +88,16 @@ def test_revoked_key_is_refused_on_its_next_call_at_every_process(shop: Shop) ->
         assert len(customer.events()) == 2
     finally:
         assert second.stop() in (0, -15)
+
+
+def test_a_key_that_was_rotated_at_once_is_refused_on_its_next_call(shop: Shop) -> None:
+    customer = shop.customer()
+    assert customer.call().status == 200
+
+    rotate_key(key=customer.issued.key, grace=timedelta(0), by=None, at=now())
+
+    assert_refused(customer.call(), 401, "key_expired")
+    assert len(customer.events()) == 1
 
 
 def test_expired_key_is_refused(shop: Shop) -> None:

@@ -23,7 +23,7 @@ from core.clock import now
 from core.redis_thread import ThreadClient
 from keys import guesses, record_cache
 from keys.hashing import make_key
-from keys.services import revoke_key
+from keys.services import revoke_key, rotate_key
 from metering import drf
 from metering.calls import Settled, Settlement
 from metering.drain import drain_all
@@ -32,7 +32,8 @@ from metering.models import RefusalCount, UsageEvent
 from metering.reconcile import reconcile
 from metering.refusals import drain_refusals
 from metering.standing import MeterStanding, meter_standings
-from plans.models import Meter
+from plans.models import Meter, OverrideKind
+from plans.overrides import Grant, set_override
 from plans.queries import current_subscription
 from plans.services import change_plan, suspend_organization
 from plans.versions import raise_version
@@ -120,6 +121,22 @@ def test_a_key_that_was_revoked_is_refused_on_the_next_call(customer: Customer) 
     assert customer.get().status_code == 200
     revoke_key(key=customer.issued.key, by=None, at=now())
     problem(customer.get(), 401, "invalid_key")
+    assert len(customer.events()) == 1
+
+
+def test_a_key_that_was_rotated_at_once_is_refused_on_the_next_call(customer: Customer) -> None:
+    assert customer.get().status_code == 200
+    rotate_key(key=customer.issued.key, grace=timedelta(0), by=None, at=now())
+    problem(customer.get(), 401, "key_expired")
+    assert len(customer.events()) == 1
+
+
+def test_a_feature_that_was_taken_away_closes_the_route_at_once() -> None:
+    customer = Customer.start(route={"required_feature": "export"})
+    for kind, status in ((OverrideKind.FEATURE_ON, 200), (OverrideKind.FEATURE_OFF, 403)):
+        grant = Grant(kind, feature="export")
+        set_override(organization=customer.organization, grant=grant, reason="test", by=None, at=now())
+        assert customer.get().status_code == status
     assert len(customer.events()) == 1
 
 
