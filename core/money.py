@@ -1,12 +1,14 @@
 """Money: integers of the currency's minor unit for what is charged, `Decimal` for rates. Never floats."""
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 # ISO 4217 exponents that are not 2.
 _EXPONENTS = dict.fromkeys(
     ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"], 0
 ) | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)
+# Amounts before rounding may have more digits than a thread's own context, which has 28.
+_EXACT = Context(prec=100, rounding=ROUND_HALF_UP)
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 
 
@@ -17,13 +19,13 @@ def exponent(currency: str) -> int:
 
 def to_minor(amount: Decimal, currency: str) -> int:
     """Whole minor units, rounded once, half up (away from zero on a tie, as invoices are)."""
-    scaled = amount.scaleb(exponent(currency))
-    return int(scaled.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+    scaled = amount.scaleb(exponent(currency), _EXACT)
+    return int(scaled.to_integral_value(ROUND_HALF_UP))
 
 
 def to_major(amount_minor: int, currency: str) -> Decimal:
     """The exact decimal amount of so many minor units."""
-    return Decimal(amount_minor).scaleb(-exponent(currency))
+    return Decimal(amount_minor).scaleb(-exponent(currency), _EXACT)
 
 
 @dataclass(frozen=True, slots=True, order=True)
