@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from metering.api import AccountView, TrackView
@@ -26,6 +27,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         ),
         name="api-docs",
     ),
+]
+urlpatterns += [
+    path(f"{page}/", RedirectView.as_view(pattern_name=f"api-{page}"), name=f"api-{page}-slash")
+    for page in ("schema", "docs")
 ]
 if settings.SAMPLE_API:
     urlpatterns.append(path("v1/places/", include("examples.django_places.urls")))

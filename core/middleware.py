@@ -74,7 +74,7 @@ class ErrorMiddleware:
         if not isinstance(error, PortalError):
             return None
         if request.path.startswith("/api/"):
-            return problem_response(error)
+            return problem_response(error, request.path)
         if error.status == 404:
             raise Http404
         if error.status == 403:
@@ -82,7 +82,7 @@ class ErrorMiddleware:
         return render(request, "errors/refused.html", {"error": error}, status=error.status)
 
 
-def problem_response(error: PortalError) -> JsonResponse:
+def problem_response(error: PortalError, instance: str = "") -> JsonResponse:
     """A PortalError as RFC 9457 document, for views outside DRF."""
     body = problem(
         code=error.code,
@@ -90,6 +90,7 @@ def problem_response(error: PortalError) -> JsonResponse:
         title=error.title,
         detail=error.detail,
         request_id=current_request_id.get(),
+        instance=instance,
         docs_url=settings.PORTAL_URL,
     )
     return JsonResponse(body, status=error.status, content_type="application/problem+json")

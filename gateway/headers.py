@@ -27,20 +27,23 @@ _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-p
 _OURS_IN_ANSWERS = frozenset(
     {
         b"x-request-id", b"ratelimit", b"ratelimit-policy", b"x-ratelimit-limit", b"x-ratelimit-remaining",
-        b"x-ratelimit-reset", b"date", b"farebox-warning", b"farebox-units",
+        b"x-ratelimit-reset", b"date", b"farebox-warning", b"farebox-units", b"farebox-cost",
     }
 )  # fmt: skip
+
+_ONCE = (b"content-length", b"authorization", b"x-api-key")
 
 
 def header_fault(headers: RawHeaders) -> str:
     """What is wrong with a request's headers: '', `headers_too_large` or `bad_request`.
 
-    The server below us caps neither size nor lines and takes two Host lines, so we refuse them.
+    The server below us caps neither size nor lines and takes two Host lines, so we refuse them; and of two keys nobody
+    could say which one is meant.
     """
     if len(headers) > MAX_HEADER_LINES or sum(len(n) + len(v) for n, v in headers) > MAX_HEADER_BYTES:
         return "headers_too_large"
     names = [name for name, _ in headers]
-    if names.count(b"host") != 1 or names.count(b"content-length") > 1:
+    if names.count(b"host") != 1 or any(names.count(name) > 1 for name in _ONCE):
         return "bad_request"
     if b"content-length" in names and b"transfer-encoding" in names:
         return "bad_request"

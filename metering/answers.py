@@ -144,12 +144,13 @@ def rate_headers(windows: Sequence[WindowState], quota: QuotaState | None, at_us
     if quota is not None:
         policies.append(f'"period";q={quota.limit};w={quota.reset_s}')
     near = nearest(windows)
+    reset_s = min(near.reset_s, near.seconds)  # a begun bucket of the window rounds up past it
     return [
         ("RateLimit-Policy", ", ".join(policies)),
-        ("RateLimit", f'"{_name(near)}";r={near.remaining};t={near.reset_s}'),
+        ("RateLimit", f'"{_name(near)}";r={near.remaining};t={reset_s}'),
         ("X-RateLimit-Limit", str(near.limit)),
         ("X-RateLimit-Remaining", str(near.remaining)),
-        ("X-RateLimit-Reset", str(near.reset_s)),
+        ("X-RateLimit-Reset", str(reset_s)),
     ]
 
 

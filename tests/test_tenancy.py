@@ -21,7 +21,7 @@ from tests.factories import PASSWORD, create_key, create_membership, create_user
 
 # For everybody, signed in or not; nothing of a tenant is on them.
 PUBLIC = {
-    "dashboard:landing", "dashboard:pricing", "dashboard:error-docs", "api-schema", "api-docs",
+    "dashboard:landing", "dashboard:pricing", "dashboard:error-docs", "api-schema", "api-docs", "api-schema-slash", "api-docs-slash",
     "account_signup", "account_login", "account_logout", "account_inactive", "account_reauthenticate", "account_email",
     "account_email_verification_sent", "account_change_password", "account_set_password", "account_reset_password",
     "account_confirm_login_code", "account_confirm_email", "account_reset_password_from_key_done",
@@ -30,7 +30,7 @@ PUBLIC = {
 # Opened by a secret in the address (hashed in the database), or there only where mails are kept (development).
 BY_SECRET = {"dashboard:invitation-accept"}
 DEVELOPMENT = {"dashboard:mailbox", "dashboard:mailbox-message"}
-STAFF = {"dashboard:staff-overview"}
+STAFF = {"dashboard:staff-overview", "dashboard:staff-correct"}
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
 BY_KEY = {"api-account", "api-track", "api-correct", "api-places-search", "api-places-reverse"}
 # The reader's own organization, from the session: no id in the address.

@@ -34,6 +34,6 @@ def too_many_requests(request: HttpRequest, exception: Exception) -> HttpRespons
 
 def _answer(request: HttpRequest, error: PortalError, template: str) -> HttpResponse:
     if request.path.startswith("/api/"):
-        return problem_response(error)
+        return problem_response(error, request.path)
     context = {"error": error, "request_id": current_request_id.get()}
     return render(request, template, context, status=error.status)

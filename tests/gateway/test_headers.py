@@ -21,6 +21,8 @@ HOST = (b"host", b"api.example.com")
         ([HOST, HOST], "bad_request"),
         ([HOST, (b"content-length", b"1"), (b"content-length", b"1")], "bad_request"),
         ([HOST, (b"content-length", b"1"), (b"transfer-encoding", b"chunked")], "bad_request"),
+        ([HOST, (b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")], "bad_request"),
+        ([HOST, (b"x-api-key", b"a"), (b"x-api-key", b"a")], "bad_request"),
     ],
 )
 def test_ambiguous_and_oversized_heads_are_found(headers: RawHeaders, fault: str) -> None:
