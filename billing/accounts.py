@@ -1,16 +1,22 @@
 """Billing accounts: who is billed, made with the first document; and their numbers, given under the account's lock."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from unicodedata import normalize
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from accounts.models import Organization, User
 from billing.models import BillingAccount
 from core.ids import ALPHABET, random_text
 
 PREFIX_LENGTH = 8
+_MAKE = """
+INSERT INTO billing_billingaccount (organization_id, number_prefix, legal_name, address, tax_id, email, currency, next_number)
+SELECT id, prefix, '', '', '', '', 'USD', 1 FROM unnest(%s::bigint[], %s::text[]) AS n (id, prefix)
+ON CONFLICT DO NOTHING
+"""
+_MADE = "SELECT organization_id FROM billing_billingaccount WHERE organization_id = ANY(%s)"
 _CAPITALS = str.maketrans(ALPHABET[36:], ALPHABET[10:36])
 
 
@@ -60,19 +66,28 @@ def _locked(wanted: Mapping[int, Organization]) -> dict[int, BillingAccount]:
     return {account.organization_id: account for account in rows.select_for_update()}
 
 
-def _make_accounts(organizations: list[Organization]) -> None:
-    """A prefix is the name's letters; where another has taken it, some random ones are added."""
-    prefixes = {organization.pk: _prefix(organization.name) for organization in organizations}
-    while organizations:
-        rows = [BillingAccount(organization=o, number_prefix=prefixes[o.pk]) for o in organizations]
-        BillingAccount.objects.bulk_create(rows, ignore_conflicts=True)
-        made = set(
-            BillingAccount.objects.filter(organization__in=organizations).values_list(
-                "organization_id", flat=True
-            )
+def _make_accounts(organizations: Sequence[Organization]) -> None:
+    """A prefix is the name's letters; where another has it, some random ones are added."""
+    wanted = {organization.pk: _prefix(organization.name) for organization in organizations}
+    taken = set(
+        BillingAccount.objects.filter(number_prefix__in=set(wanted.values())).values_list(
+            "number_prefix", flat=True
         )
-        organizations = [o for o in organizations if o.pk not in made]
-        prefixes |= {o.pk: _prefix(o.name) + _random_capitals(4) for o in organizations}
+    )
+    for pk, prefix in wanted.items():
+        if prefix in taken:
+            wanted[pk] = prefix + _random_capitals(4)
+        taken.add(wanted[pk])
+    while wanted:  # until neither another session nor chance took one of them
+        with connection.cursor() as cursor:
+            cursor.execute(_MAKE, [list(wanted), list(wanted.values())])
+            cursor.execute(_MADE, [list(wanted)])
+            made = {row[0] for row in cursor.fetchall()}
+        wanted = {
+            pk: prefix[:PREFIX_LENGTH] + _random_capitals(4)
+            for pk, prefix in wanted.items()
+            if pk not in made
+        }
 
 
 def _prefix(name: str) -> str:

@@ -17,6 +17,12 @@ from billing.models import BillingAccount, StatementState
 from billing.models.statement import statement_public_id
 from plans.models import Meter
 
+_NEW_IDS = """
+WITH new AS MATERIALIZED (
+    SELECT nextval(pg_get_serial_sequence(%(table)s, 'id')) AS id FROM generate_series(1, %(count)s)
+)
+SELECT min(id), max(id), CASE WHEN max(id) - min(id) + 1 > count(*) THEN array_agg(id) END FROM new
+"""
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _STATEMENT = (
     "id, public_id, organization_id, subscription_id, period_id, version_id, kind, state, number, bill_to, currency,"
@@ -48,13 +54,13 @@ def issue_documents(
         return []
     meters = dict(Meter.objects.values_list("slug", "pk"))
     issued = []
-    for statement_id, draft in zip(_new_ids("billing_statement", len(drafts)), drafts, strict=True):
+    for statement_id, draft in zip(new_ids("billing_statement", len(drafts)), drafts, strict=True):
         number = take_number(accounts[draft.organization_id])
         issued.append(Issued(statement_id, number, draft.total_minor, draft))
-    _copy("billing_statement", _STATEMENT, _statement_rows(issued, organizations, accounts, at))
-    line_ids = _new_ids("billing_statementline", sum(len(draft.lines) for draft in drafts))
-    _copy("billing_statementline", _LINE, _line_rows(issued, meters, line_ids))
-    _copy("billing_statementtier", _TIER, _tier_rows(issued, line_ids))
+    copy_rows("billing_statement", _STATEMENT, _statement_rows(issued, organizations, accounts, at))
+    line_ids = new_ids("billing_statementline", sum(len(draft.lines) for draft in drafts))
+    copy_rows("billing_statementline", _LINE, _line_rows(issued, meters, line_ids))
+    copy_rows("billing_statementtier", _TIER, _tier_rows(issued, line_ids))
     touched = {draft.organization_id for draft in drafts}
     _save_numbers([accounts[pk] for pk in touched])
     return issued
@@ -114,16 +120,15 @@ def _tier_rows(issued: Iterable[Issued], line_ids: Iterable[int]) -> Iterator[tu
             yield (line_id, position, *tier)
 
 
-def _new_ids(table: str, count: int) -> list[int]:
-    """Ids for rows whose children are written in the same breath."""
+def new_ids(table: str, count: int) -> Sequence[int]:
+    """Ids for rows whose children are written in the same breath; a range, unless another session took some between."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count]
-        )
-        return [row[0] for row in cursor.fetchall()]
+        cursor.execute(_NEW_IDS, {"table": table, "count": count})
+        first, last, ids = cursor.fetchone() or (0, -1, None)
+    return ids or (range(first, last + 1) if count else ())
 
 
-def _copy(table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
+def copy_rows(table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
     lines = ["\t".join(["\\N" if value is None else str(value) for value in row]) for row in rows]
     if not lines:
         return

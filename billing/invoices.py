@@ -1,7 +1,8 @@
 """Invoices: made from documents with something to pay, reduced by prepaid credit, paid or closed once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -10,10 +11,16 @@ from accounts.models import Organization, User
 from accounts.services import record_audit
 from billing.accounts import lock_accounts
 from billing.credits import apply_credit, give_back_credit, grant_credit, with_credit
-from billing.documents import Issued
-from billing.models import Invoice, InvoiceState, Statement
+from billing.documents import Issued, copy_rows
+from billing.models import CollectorName, Invoice, InvoiceState, Statement
+from billing.models.invoice import invoice_public_id
 from core.errors import PortalError
 from core.money import format_money
+
+_INVOICE = (
+    "public_id, organization_id, statement_id, amount_minor, prepaid_minor, credited_minor, currency, state, collector,"
+    " created_at, due_at, reference"
+)
 
 
 class InvoiceClosed(PortalError):
@@ -26,36 +33,30 @@ def make_invoices(
     organizations: Mapping[int, Organization],
     at: datetime,
     settled_minor: int = 0,
-) -> list[Invoice]:
+) -> None:
     """An invoice for each document with something to pay; less than nothing becomes credit (but for `settled_minor` of
     it, that came off an invoice already); nothing stays without.
 
     In the transaction that issued them, whose locks of the accounts it needs.
     """
-    due_at = at + timedelta(days=settings.INVOICE_DUE_DAYS)
-    invoices = Invoice.objects.bulk_create(
-        [
-            Invoice(
-                organization_id=one.draft.organization_id,
-                statement_id=one.statement_id,
-                amount_minor=one.total_minor,
-                currency=one.draft.currency,
-                created_at=at,
-                due_at=due_at,
-            )
-            for one in issued
-            if one.total_minor > 0
-        ],
-        batch_size=5_000,
-    )
+    payable = [one for one in issued if one.total_minor > 0]
+    copy_rows("billing_invoice", _INVOICE, _rows(payable, at))
     for one in issued:
         if one.total_minor + settled_minor < 0:
             _grant_negative(one, -one.total_minor - settled_minor, organizations, at)
-    wealthy = with_credit(invoice.organization_id for invoice in invoices)
-    for invoice in invoices:
-        if invoice.organization_id in wealthy:
-            _pay_by_credit(invoice, at)
-    return invoices
+    wealthy = with_credit(one.draft.organization_id for one in payable) if payable else set()
+    paid = [one.statement_id for one in payable if one.draft.organization_id in wealthy]
+    for invoice in Invoice.objects.filter(statement__in=paid).select_related("organization").order_by("pk"):
+        _pay_by_credit(invoice, at)
+
+
+def _rows(payable: Iterable[Issued], at: datetime) -> Iterator[tuple[Any, ...]]:
+    due_at = at + timedelta(days=settings.INVOICE_DUE_DAYS)
+    for one in payable:
+        yield (
+            invoice_public_id(), one.draft.organization_id, one.statement_id, one.total_minor, 0, 0,
+            one.draft.currency, InvoiceState.OPEN.value, CollectorName.MANUAL.value, at, due_at, "",
+        )  # fmt: skip
 
 
 def _grant_negative(

@@ -24,7 +24,7 @@ WITH stated AS (
     )) AS covered_to
     FROM billing_statement s
     WHERE s.kind = 'period' AND s.state = 'finalised' AND s.ends_at > %(after)s
-        AND (%(organizations)s::bigint[] IS NULL OR s.organization_id = ANY(%(organizations)s))
+        {scope}
 )
 SELECT DISTINCT organization_id, currency, period_id, covered_to
 FROM stated JOIN usage_period_total t USING (organization_id, period_id)
@@ -50,7 +50,8 @@ def late_periods(
     ids = None if organization_ids is None else list(organization_ids)
     after = EPOCH if all_ages else at - timedelta(days=settings.TRACK_OLDEST_DAYS + 31)
     with connection.cursor() as cursor:
-        cursor.execute(_LATE, {"organizations": ids, "after": after})
+        scope = "" if ids is None else "AND s.organization_id = ANY(%(organizations)s)"
+        cursor.execute(_LATE.format(scope=scope), {"organizations": ids, "after": after})
         return [LatePeriod(*row) for row in cursor.fetchall()]
 
 

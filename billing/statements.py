@@ -5,6 +5,7 @@ of its cut, and what came late for earlier periods; it never changes, and can be
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -39,6 +40,7 @@ from metering.ledger import take_ledger_cut
 from plans.models import Period
 
 BATCH = 2_000
+BATCHES_AT_ONCE = 2
 log = structlog.get_logger(__name__)
 
 # Ended periods without a statement, void ones included: a void one is made again by hand only. By shard, so that a batch
@@ -75,7 +77,18 @@ def finalise_due(*, at: datetime) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_DUE, [grace_over(at)])
         due = [row[0] for row in cursor.fetchall()]
-    return sum(_finalise_or_halve(due[n : n + BATCH], at) for n in range(0, len(due), BATCH))
+    batches = [due[first : first + BATCH] for first in range(0, len(due), BATCH)]
+    if len(batches) < 2:
+        return sum(_finalise_or_halve(batch, at) for batch in batches)
+    with ThreadPoolExecutor(BATCHES_AT_ONCE) as pool:  # while PostgreSQL stores one, the next is rated
+        return sum(pool.map(lambda batch: _finalise_in_thread(batch, at), batches))
+
+
+def _finalise_in_thread(period_ids: Sequence[int], at: datetime) -> int:
+    try:
+        return _finalise_or_halve(period_ids, at)
+    finally:
+        connection.close()
 
 
 def _finalise_or_halve(period_ids: Sequence[int], at: datetime) -> int:

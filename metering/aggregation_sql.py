@@ -77,6 +77,11 @@ FROM stood GROUP BY 1, 2, 3 HAVING max(rank) = 1 OR max(quantity) > 0
 INTEGRALS = _integrals(_CARRIED_BY_TOTALS)
 INTEGRALS_AT_CUT = _integrals(_CARRIED_BY_EVENTS)
 
+TOTALS = """
+SELECT period_id, meter_id, dimension, sum, billed_count, max, last FROM usage_period_total
+WHERE period_id = ANY(%(periods)s) AND mode = %(mode)s
+"""
+
 UNIQUE = """
 SELECT period_id, meter_id, dimension, count(*) FROM usage_unique_value
 WHERE period_id = ANY(%(periods)s) AND meter_id = ANY(%(meters)s) AND mode = %(mode)s

@@ -6,7 +6,7 @@ Read from the totals, or, for a statement that has to be the same for ever, from
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 
@@ -33,8 +33,8 @@ def quantities_by_period(
     period_ids: Sequence[int], *, mode: str = "live", at: datetime | None = None
 ) -> dict[int, Quantities]:
     """Quantities per period id, for lists of customers and batches of statements. `at` as in period_quantities."""
-    totals = PeriodTotal.objects.filter(period_id__in=period_ids, mode=mode)
-    return _measured(period_ids, totals, mode, at)
+    totals = _rows(sql.TOTALS, {"periods": list(period_ids), "mode": mode})
+    return _measured(period_ids, map(_Total._make, totals), mode, at)
 
 
 def period_quantities_at(period: Period, *, cut_at: datetime | None, mode: str = "live") -> Quantities:
@@ -79,15 +79,31 @@ def _has_changed(period: Period, cut_at: datetime, mode: str) -> bool:
     return own.exists() or carried.exists()
 
 
+class _Total(NamedTuple):
+    """A row of PeriodTotal; batches read them by the hundred thousand."""
+
+    period_id: int
+    meter_id: int
+    dimension: str
+    sum: Decimal
+    billed_count: int
+    max: Decimal
+    last: Decimal
+
+
 def _measured(
-    period_ids: Sequence[int], totals: Iterable[PeriodTotal], mode: str, at: datetime | None
+    period_ids: Sequence[int], totals: Iterable[PeriodTotal | _Total], mode: str, at: datetime | None
 ) -> dict[int, Quantities]:
     meters = list(Meter.objects.all())
     named = {meter.pk: meter for meter in meters}
     found: dict[int, Quantities] = {}
+    additive = {meter.pk for meter in meters if meter.is_additive}
     for total in totals:
         meter = named.get(total.meter_id)
-        if meter is not None and (quantity := _of_total(meter, total)) is not None:
+        if meter is None:
+            continue
+        quantity = total.sum if total.meter_id in additive else _of_total(meter, total)
+        if quantity is not None:
             found.setdefault(total.period_id, {})[meter.slug, total.dimension] = quantity
     unique = _of_kinds(meters, [Aggregation.UNIQUE])
     if unique:
@@ -100,10 +116,8 @@ def _measured(
     return found
 
 
-def _of_total(meter: Meter, total: PeriodTotal) -> Decimal | None:
+def _of_total(meter: Meter, total: PeriodTotal | _Total) -> Decimal | None:
     """The quantity where the period's total knows it; None where it does not, or where nothing was billed."""
-    if meter.is_additive:
-        return total.sum
     if not total.billed_count:
         return None
     return {Aggregation.MAX.value: total.max, Aggregation.LAST.value: total.last}.get(meter.aggregation)
