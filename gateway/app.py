@@ -73,6 +73,7 @@ class Gateway:
             max_field_size=32 * 1024,
             connector=aiohttp.TCPConnector(
                 limit=UPSTREAM_CONNECTIONS,
+                limit_per_host=UPSTREAM_CONNECTIONS // 2,  # one slow upstream leaves room for the others
                 keepalive_timeout=30,
                 ttl_dns_cache=30,
                 socket_factory=guarded_socket(),

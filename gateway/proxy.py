@@ -164,7 +164,10 @@ async def ask_upstream(
             allow_redirects=False,
             skip_auto_headers=_AUTOMATIC,
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=None, sock_connect=connect_timeout_s, sock_read=timeout_s
+                total=None,
+                connect=connect_timeout_s + timeout_s,  # with the wait for a free connection
+                sock_connect=connect_timeout_s,
+                sock_read=timeout_s,
             ),
         )
     )

@@ -1,7 +1,9 @@
 """The sample's places, served in-process and guarded by the DRF door: how any DRF view of an owner is sold."""
 
 import math
+from concurrent.futures import Future
 from functools import cache
+from threading import Thread
 
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers
@@ -16,8 +18,20 @@ _PROBLEMS = problems(400, 401, 402, 403, 404, 429, 503)
 
 
 @cache
+def _loading() -> Future[cities.CityIndex]:
+    """Two seconds of reading, begun once in each process that serves these views."""
+    index: Future[cities.CityIndex] = Future()
+    Thread(target=lambda: index.set_result(cities.load_index()), name="places-index", daemon=True).start()
+    return index
+
+
+def warm_up() -> None:
+    """Begin to read the cities, so that no call has to wait for them."""
+    _loading()
+
+
 def _index() -> cities.CityIndex:
-    return cities.load_index()
+    return _loading().result()
 
 
 @extend_schema_serializer(component_name="City")

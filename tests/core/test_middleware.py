@@ -53,6 +53,7 @@ def test_an_unknown_api_address_is_a_problem_document(client: Client) -> None:
     assert answer["Content-Type"] == "application/problem+json"
     body = json.loads(answer.content)
     assert (body["code"], body["status"], body["request_id"]) == ("not_found", 404, answer["X-Request-Id"])
+    assert body["instance"] == "/api/nowhere"
 
 
 @pytest.mark.parametrize(
