@@ -3,7 +3,7 @@
 from django.urls import path
 
 from dashboard.urls_accounts import urlpatterns as account_patterns
-from dashboard.views import keys, plan, public, quick_start, staff, usage
+from dashboard.views import corrections, keys, plan, public, quick_start, staff, usage
 
 app_name = "dashboard"
 urlpatterns = [
@@ -22,5 +22,6 @@ urlpatterns = [
     path("plan/keep/", plan.plan_keep, name="plan-keep"),
     path("plan/to/<slug:slug>/", plan.plan_change, name="plan-change"),
     path("staff/", staff.overview, name="staff-overview"),
+    path("staff/correct/", corrections.correct, name="staff-correct"),
     *account_patterns,
 ]

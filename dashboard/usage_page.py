@@ -37,7 +37,9 @@ REASONS = {
     "client_error": "bad request",
     "client_gone": "client left",
     "expired": "not settled in time",
+    "filtered": "outside the meter's filter",
 }
+CORRECTIONS = {"correction": "a correction", "void": "a void"}  # they change what is charged
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class CallRow:
     key_name: str
     pill: str
     charged: str
+    correction: str = ""
 
 
 def figures(organization: Organization, *, period: Period, meter: Meter, mode: str, at: datetime) -> Figures:
@@ -284,7 +287,7 @@ def _route_names() -> dict[int, str]:
 
 
 def _call_row(event: UsageEvent, names: dict[int, str], routes: dict[int, str]) -> CallRow:
-    charged = REASONS.get(event.reason, event.reason) if event.reason else ""
+    charged = "" if event.reason in CORRECTIONS else REASONS.get(event.reason, event.reason)
     kind = "good" if 200 <= event.status < 400 else "warn" if 400 <= event.status < 500 else "bad"
     return CallRow(
         event=event,
@@ -292,4 +295,5 @@ def _call_row(event: UsageEvent, names: dict[int, str], routes: dict[int, str]) 
         key_name=names.get(event.api_key_id, ""),
         pill=kind if event.status else "plain",
         charged=charged,
+        correction=CORRECTIONS.get(event.reason, "a correction" if event.corrects_id else ""),
     )

@@ -224,5 +224,5 @@ def _tell_counters(shard: int, at: datetime) -> None:
 def event_facts(event: UsageEvent) -> dict[str, Any]:
     """An event as people see it before they correct it."""
     meter = Meter.objects.filter(pk=event.meter_id).first()
-    organization = Organization.objects.filter(pk=event.organization_id).first()
-    return {"event": event, "meter": meter, "organization": organization, "quantity": quantity_now(event)}
+    customer = Organization.objects.filter(pk=event.organization_id).first()
+    return {"event": event, "meter": meter, "customer": customer, "quantity": quantity_now(event)}
