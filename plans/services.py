@@ -9,6 +9,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
 from core.errors import PortalError
 from plans.history import log_ended_trials, record_end, record_event
+from plans.laying import PERIODS_LAID_AHEAD, lay_ahead, lay_periods, paid_until, relay_future
 from plans.models import (
     Period,
     PlanVersion,
@@ -17,10 +18,7 @@ from plans.models import (
     SubscriptionStatus,
     VersionState,
 )
-from plans.periods import month_bounds
 from plans.versions import raise_version
-
-PERIODS_LAID_AHEAD = 2
 
 
 class PaymentNeeded(PortalError):
@@ -74,7 +72,7 @@ def start_subscription(
         started_at=at,
         trial_ends_at=trial_ends_at,
     )
-    _lay_periods(subscription, start=at)
+    lay_periods(subscription, start=at)
     in_trial = subscription.status == SubscriptionStatus.TRIALING
     kind = SubscriptionEventKind.TRIAL_STARTED if in_trial else SubscriptionEventKind.STARTED
     record_event(subscription, kind, at=at)
@@ -102,7 +100,7 @@ def preview_change(*, subscription: Subscription, version: PlanVersion, at: date
     """What `change_plan` would do. An upgrade is at once; a downgrade waits, except when the door is closed anyway."""
     if not _is_open(subscription, at) or is_upgrade(subscription.version, version):
         return PlanChange(True, at)
-    return PlanChange(False, _period_at(subscription, at).ends_at)
+    return PlanChange(False, paid_until(_period_at(subscription, at)))
 
 
 def is_upgrade(old: PlanVersion, new: PlanVersion) -> bool:
@@ -132,7 +130,7 @@ def change_plan(
     else:
         subscription.next_version, subscription.cancels_at = version, None
         subscription.save(update_fields=["next_version", "cancels_at"])
-        _relay_future(subscription, at)
+        relay_future(subscription, at)
     raise_version(organization)
     _audit(
         organization,
@@ -164,7 +162,7 @@ def schedule_change(
     _check_on_sale(version, organization)
     subscription.next_version = version
     subscription.save(update_fields=["next_version"])
-    _relay_future(subscription, at)
+    relay_future(subscription, at)
     raise_version(organization)
     _audit(
         organization,
@@ -184,10 +182,11 @@ def cancel_subscription(*, subscription: Subscription, by: User | None, at: date
     subscription = _reread(subscription)
     if subscription.ended_at is not None or subscription.cancels_at is not None:
         raise NothingToChange("This subscription is cancelled already.")
-    subscription.cancels_at, subscription.next_version = _period_at(subscription, at).ends_at, None
+    subscription.cancels_at = paid_until(_period_at(subscription, at))
+    subscription.next_version = None
     subscription.save(update_fields=["cancels_at", "next_version"])
     record_event(subscription, SubscriptionEventKind.CANCELLATION_PLANNED, at=at)
-    _relay_future(subscription, at)
+    relay_future(subscription, at)
     raise_version(subscription.organization)
     _audit(
         subscription.organization,
@@ -316,7 +315,7 @@ def _roll(subscription_pk: int, at: datetime) -> bool:
     if subscription.ended_at is not None:
         return False
     changed = _finish(subscription, at) or _take_next(subscription, at)
-    laid = 0 if subscription.ended_at else _lay_ahead(subscription, at)
+    laid = 0 if subscription.ended_at else lay_ahead(subscription, at)
     if changed or laid:
         raise_version(subscription.organization)
     return bool(changed or laid)
@@ -327,6 +326,7 @@ def _finish(subscription: Subscription, at: datetime) -> bool:
     end = subscription.cancels_at
     if end is None or end > at:
         return False
+    lay_ahead(subscription, end)  # a late roll may not have laid all that lies before it
     subscription.periods.filter(starts_at__gte=end).delete()
     was = subscription.status
     subscription.status, subscription.ended_at = SubscriptionStatus.CANCELLED, end
@@ -401,7 +401,7 @@ def _forget_next(
         raise NothingToChange
     subscription.next_version = None
     subscription.save(update_fields=["next_version"])
-    _relay_future(subscription, at)
+    relay_future(subscription, at)
     raise_version(organization)
     _audit(organization, by, "plan.change_undone", subscription.version.plan.slug, at)
     return subscription
@@ -433,67 +433,7 @@ def _upgrade(
     record_event(subscription, SubscriptionEventKind.PLAN_CHANGED, at=at, previous_version=old)
     subscription.periods.filter(starts_at__gte=at).delete()
     subscription.periods.filter(ends_at__gt=at).update(ends_at=at)
-    _lay_periods(subscription, start=at)
-
-
-def _relay_future(subscription: Subscription, at: datetime) -> None:
-    """Periods that have not begun are laid again: another version will rule them. Their rows and ids stay."""
-    version = subscription.next_version or subscription.version
-    subscription.periods.filter(starts_at__gt=at).update(version=version)
-
-
-def _lay_periods(subscription: Subscription, *, start: datetime) -> None:
-    """The present period from `start` (a trial, or the first month of a new anchor) and those ahead."""
-    trial_end = subscription.trial_ends_at
-    anchor = start
-    if trial_end is not None and trial_end > start:
-        _make_period(
-            subscription,
-            anchor=start,
-            starts_at=start,
-            ends_at=trial_end,
-            is_trial=True,
-        )
-        anchor = trial_end
-    else:
-        _make_period(
-            subscription,
-            anchor=anchor,
-            starts_at=start,
-            ends_at=month_bounds(anchor, start)[1],
-        )
-    _lay_ahead(subscription, start)
-
-
-def _lay_ahead(subscription: Subscription, at: datetime) -> int:
-    """Lay months after the last period until two begin after `at`; how many were made."""
-    made = 0
-    while subscription.periods.filter(starts_at__gt=at).count() < PERIODS_LAID_AHEAD:
-        last = subscription.periods.latest("starts_at")
-        anchor = last.ends_at if last.is_trial else last.anchor
-        starts_at, ends_at = month_bounds(anchor, last.ends_at)
-        _make_period(subscription, anchor=anchor, starts_at=starts_at, ends_at=ends_at)
-        made += 1
-    return made
-
-
-def _make_period(
-    subscription: Subscription,
-    *,
-    anchor: datetime,
-    starts_at: datetime,
-    ends_at: datetime,
-    is_trial: bool = False,
-) -> Period:
-    return Period.objects.create(
-        organization=subscription.organization,
-        subscription=subscription,
-        version=(subscription.next_version or subscription.version) if not is_trial else subscription.version,
-        anchor=anchor,
-        is_trial=is_trial,
-        starts_at=starts_at,
-        ends_at=ends_at,
-    )
+    lay_periods(subscription, start=at)
 
 
 def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -> datetime | None:
