@@ -3,7 +3,7 @@
 from django.urls import path
 
 from dashboard.urls_accounts import urlpatterns as account_patterns
-from dashboard.views import corrections, keys, plan, public, quick_start, staff, usage
+from dashboard.views import caps, corrections, keys, plan, public, quick_start, staff, usage
 
 app_name = "dashboard"
 urlpatterns = [
@@ -17,6 +17,9 @@ urlpatterns = [
     path("keys/<str:public_id>/rotate/", keys.key_rotate, name="key-rotate"),
     path("keys/<str:public_id>/revoke/", keys.key_revoke, name="key-revoke"),
     path("quick-start/", quick_start.quick_start, name="quick-start"),
+    path("alerts/", caps.alerts, name="alerts"),
+    path("alerts/cap/", caps.cap_set, name="cap-set"),
+    path("alerts/cap/remove/", caps.cap_remove, name="cap-remove"),
     path("plan/", plan.plan, name="plan"),
     path("plan/cancel/", plan.plan_cancel, name="plan-cancel"),
     path("plan/keep/", plan.plan_keep, name="plan-keep"),

@@ -38,7 +38,7 @@ OWN = {
     "dashboard:usage", "dashboard:call-list", "dashboard:key-list", "dashboard:key-create", "dashboard:quick-start",
     "dashboard:plan", "dashboard:plan-cancel", "dashboard:plan-keep", "dashboard:onboarding", "dashboard:team",
     "dashboard:organization-create", "dashboard:organization-switch", "dashboard:ownership-transfer",
-    "dashboard:invitation-create", "dashboard:plan-change",
+    "dashboard:invitation-create", "dashboard:plan-change", "dashboard:alerts", "dashboard:cap-set", "dashboard:cap-remove",
 }  # fmt: skip
 BY_ID = {
     "dashboard:key-rotate", "dashboard:key-revoke", "dashboard:invitation-revoke", "dashboard:member-role",
@@ -49,6 +49,7 @@ NOT_FOR_BILLING = {"dashboard:key-create", "dashboard:key-rotate", "dashboard:ke
 NOT_FOR_DEVELOPERS = {
     "dashboard:plan-change", "dashboard:plan-cancel", "dashboard:plan-keep", "dashboard:invitation-create",
     "dashboard:invitation-revoke", "dashboard:member-role", "dashboard:member-remove", "dashboard:ownership-transfer",
+    "dashboard:cap-set", "dashboard:cap-remove",
 }  # fmt: skip
 
 pytestmark = pytest.mark.django_db

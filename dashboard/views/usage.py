@@ -13,6 +13,7 @@ from dashboard.access import MemberRequest, member_page, reader_zone
 from dashboard.plan_status import plan_status
 from dashboard.usage_page import Choices, bill, call_rows, choice_menus, figures, live_chart, period_chart
 from keys.queries import list_keys
+from metering.spending import spend_position
 from plans.models import Period
 from plans.queries import find_period, main_meter
 
@@ -64,6 +65,7 @@ def usage_context(request: MemberRequest) -> dict[str, object]:
         return context
     rated, bill_rows = bill(organization, period=period)
     calls = call_rows(organization, mode=choices.mode)
+    position = spend_position(organization, at=at, rated=rated)
     return context | {
         "figures": figures(organization, period=period, meter=meter, mode=choices.mode, at=at),
         "chart": period_chart(organization, period=period, meter=meter, choices=choices, zone=zone, at=at),
@@ -72,6 +74,7 @@ def usage_context(request: MemberRequest) -> dict[str, object]:
         "cost_text": str(Money(rated.total_minor, rated.currency)),
         "cost_note": _cost_note(period),
         "bill_rows": bill_rows,
+        "position": position,
         "status": plan_status(period.subscription, at=at),
         "has_calls": bool(calls),
         "has_keys": bool(calls) or bool(list_keys(organization)),
