@@ -183,6 +183,7 @@ ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_ADAPTER = "dashboard.adapter.AccountAdapter"
+CSRF_FAILURE_VIEW = "dashboard.views.errors.csrf_failure"
 ACCOUNT_FORMS = {"signup": "dashboard.forms.signup.SignupForm"}
 ACCOUNT_RATE_LIMITS = {
     "login_failed": "10/m/ip,5/5m/key",
@@ -250,6 +251,9 @@ UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True
 # A statement is final this long after its period's end: usage that comes later is billed with the next one.
 STATEMENT_GRACE_MINUTES: int = env.int("FAREBOX_STATEMENT_GRACE_MINUTES", default=45)
 INVOICE_DUE_DAYS: int = env.int("FAREBOX_INVOICE_DUE_DAYS", default=14)
+# Printed on invoices: who bills (name, address, tax number) and how to pay (bank account); `|` starts a new line.
+INVOICE_ISSUER = env.str("FAREBOX_INVOICE_ISSUER", default=BRAND_NAME).replace("|", "\n")
+INVOICE_PAY_TO = env.str("FAREBOX_INVOICE_PAY_TO", default="").replace("|", "\n")
 
 # --- Celery ------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = BROKER_URL

@@ -30,6 +30,14 @@ class AccountAdapter(DefaultAccountAdapter):
         list(messages.get_messages(request))  # "we sent a link": the page says so itself
         return first_page(request, opened)
 
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        """The owner's staff belong to no organization: their overview, not the question for a new one."""
+        user = request.user
+        if user.is_authenticated and user.is_staff and not user.memberships.exists():
+            return reverse("dashboard:staff-overview")
+        url: str = super().get_login_redirect_url(request)
+        return url
+
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """allauth's mails by our road: after commit, by a worker."""
         words = {

@@ -13,7 +13,9 @@ NOT_FOUND = NOT_ON_SALE
 BAD_REQUEST = Refusal(
     "bad_request", 400, "The request is malformed", "Its head is ambiguous or contradicts itself."
 )
-BAD_PATH = Refusal("bad_path", 400, "The path is not accepted", "It contains dot segments or a NUL character.")
+BAD_PATH = Refusal(
+    "bad_path", 400, "The path is not accepted", "It contains dot segments or a NUL character."
+)
 HEADERS_TOO_LARGE = Refusal(
     "headers_too_large", 431, "The headers are too large", "At most 100 lines and 32 kB in all."
 )

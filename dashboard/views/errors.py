@@ -1,7 +1,9 @@
 """Error pages; under /api/ the same facts as problem documents."""
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 
 from core.errors import Forbidden, NotFound, PortalError
 from core.middleware import problem_response
@@ -30,6 +32,20 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def too_many_requests(request: HttpRequest, exception: Exception) -> HttpResponse:
     return _answer(request, TooManyRequests(), "errors/429.html")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form from before a sign-in or another window. Whoever reloads the answer that showed a first key sends such a
+    form: nothing was done, and the page of keys says where the key is."""
+    if request.user.is_authenticated and request.path in (
+        reverse("account_signup"),
+        reverse("dashboard:onboarding"),
+    ):
+        messages.info(
+            request, "A key is shown only once. If you did not copy it, revoke it and create another."
+        )
+        return redirect("dashboard:key-list")
+    return render(request, "403_csrf.html", status=403)
 
 
 def _answer(request: HttpRequest, error: PortalError, template: str) -> HttpResponse:

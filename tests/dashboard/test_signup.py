@@ -349,3 +349,25 @@ def test_sign_in_is_limited_after_wrong_passwords(client: Client) -> None:
     answer = client.post("/accounts/login/", {"login": known.email, "password": "another long password"})
     assert answer.status_code != 302
     assert "Too many failed login attempts" in answer.content.decode()
+
+
+def test_who_reloads_the_page_of_the_first_key_is_sent_to_the_keys() -> None:
+    client = Client(enforce_csrf_checks=True)
+    form = client.get(SIGN_UP)
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form.content.decode())
+    assert token is not None
+    sent = FORM | {"csrfmiddlewaretoken": token[1]}
+    assert key_in(client.post(SIGN_UP, sent))
+    reloaded = client.post(
+        SIGN_UP, sent, follow=True
+    )  # the browser sends the same form again; signing in made a new token
+    assert reloaded.redirect_chain == [("/keys/", 302)]
+    assert b"shown only once" in reloaded.content
+    assert client.post("/keys/new/", {"csrfmiddlewaretoken": "old"}).status_code == 403
+
+
+def test_staff_without_an_organization_land_on_their_overview() -> None:
+    staff = create_user("staff@farebox.example", is_staff=True)
+    EmailAddress.objects.create(user=staff, email=staff.email, verified=True, primary=True)
+    answer = Client().post("/accounts/login/", {"login": staff.email, "password": PASSWORD})
+    assert (answer.status_code, answer["Location"]) == (302, "/staff/")
