@@ -4,6 +4,8 @@ from accounts.models import Membership, Organization, Role, User
 from core.errors import Forbidden
 
 MANAGERS = (Role.OWNER, Role.ADMIN)
+KEY_MAKERS = (Role.OWNER, Role.ADMIN, Role.DEVELOPER)
+PLAN_DECIDERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
 
 
 def find_role(user: User | None, organization: Organization) -> str | None:
@@ -21,6 +23,28 @@ def check_can_manage_team(user: User | None, organization: Organization) -> None
     """Raises Forbidden unless `can_manage_team`."""
     if not can_manage_team(user, organization):
         raise Forbidden("Only owners and admins manage the team.")
+
+
+def can_make_keys(user: User | None, organization: Organization) -> bool:
+    """Issue, rotate, revoke: owners, admins, developers, and the installation's staff."""
+    return user is None or user.is_staff or find_role(user, organization) in KEY_MAKERS
+
+
+def check_can_make_keys(user: User | None, organization: Organization) -> None:
+    """Raises Forbidden unless `can_make_keys`."""
+    if not can_make_keys(user, organization):
+        raise Forbidden("Owners, admins and developers manage keys.")
+
+
+def can_decide_plan(user: User | None, organization: Organization) -> bool:
+    """Choose, change and cancel the plan: owners, admins, billing members, and the installation's staff."""
+    return user is None or user.is_staff or find_role(user, organization) in PLAN_DECIDERS
+
+
+def check_can_decide_plan(user: User | None, organization: Organization) -> None:
+    """Raises Forbidden unless `can_decide_plan`."""
+    if not can_decide_plan(user, organization):
+        raise Forbidden("Owners, admins and billing members decide about the plan.")
 
 
 def can_own(user: User | None, organization: Organization) -> bool:

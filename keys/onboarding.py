@@ -21,11 +21,6 @@ from plans.services import VersionNotOnSale, start_subscription
 FIRST_NAMES = {Mode.TEST: "first test key", Mode.LIVE: "first live key"}
 
 
-class AddressNotConfirmed(PortalError):
-    code, status = "address_not_confirmed", 403
-    title = "Confirm your address first: the live key waits for it"
-
-
 class FirstKeyIssued(PortalError):
     code, status, title = "first_key_issued", 409, "This organization has such a key already"
 
@@ -78,12 +73,8 @@ def open_organization(*, owner: User, name: str, plan: str, at: datetime) -> Ope
 
 
 @transaction.atomic
-def issue_first_key(
-    *, organization: Organization, mode: Mode, by: User, is_confirmed: bool, at: datetime
-) -> IssuedKey:
-    """The first key of a mode, by one click. Raises FirstKeyIssued, and AddressNotConfirmed for a live one."""
-    if mode == Mode.LIVE and not is_confirmed:
-        raise AddressNotConfirmed
+def issue_first_key(*, organization: Organization, mode: Mode, by: User, at: datetime) -> IssuedKey:
+    """The first key of a mode, by one click. Raises FirstKeyIssued, and what `issue_key` raises."""
     organization = Organization.objects.select_for_update().get(pk=organization.pk)
     if ApiKey.objects.for_organization(organization).usable(at).filter(mode=mode).exists():
         raise FirstKeyIssued

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from accounts.models import AuditEvent, Organization, User
+from accounts.permissions import check_can_make_keys
+from accounts.queries import has_confirmed_address
 from core.errors import PortalError
 from keys.hashing import PREFIX_SHOWN, digest, make_key
 from keys.models import ApiKey, Mode, OwnerKey
@@ -20,6 +22,11 @@ MAX_GRACE = timedelta(days=30)
 class KeyLimitReached(PortalError):
     code, status = "key_limit_reached", 409
     title = f"An organization can have {MAX_KEYS} usable keys. Revoke one first"
+
+
+class AddressNotConfirmed(PortalError):
+    code, status = "address_not_confirmed", 403
+    title = "Confirm your address first: the live key waits for it"
 
 
 class KeyNotUsable(PortalError):
@@ -58,7 +65,10 @@ def issue_key(
     expires_at: datetime | None = None,
     calls_per_minute: int | None = None,
 ) -> IssuedKey:
-    """Make a key. Raises KeyLimitReached, UnknownScope or ExpiryInPast."""
+    """Make a key. Raises Forbidden, AddressNotConfirmed for a live key, KeyLimitReached, UnknownScope or ExpiryInPast."""
+    check_can_make_keys(by, organization)
+    if mode == Mode.LIVE and by is not None and not by.is_staff and not has_confirmed_address(by):
+        raise AddressNotConfirmed
     Organization.objects.select_for_update().get(pk=organization.pk)
     if ApiKey.objects.for_organization(organization).usable(at).count() >= MAX_KEYS:
         raise KeyLimitReached
@@ -82,7 +92,8 @@ def issue_key(
 
 @transaction.atomic
 def rotate_key(*, key: ApiKey, grace: timedelta, by: User | None, at: datetime) -> IssuedKey:
-    """Replace a key by a new one of the same name and rights; the old one ends after the grace. Raises KeyNotUsable, GraceTooLong."""
+    """Replace a key by a new one of the same name and rights; the old one ends after the grace. Raises Forbidden, KeyNotUsable, GraceTooLong."""
+    check_can_make_keys(by, key.organization)
     key = ApiKey.objects.for_organization(key.organization).select_for_update().get(pk=key.pk)
     if key.state(at) != "active":
         raise KeyNotUsable
@@ -111,7 +122,8 @@ def rotate_key(*, key: ApiKey, grace: timedelta, by: User | None, at: datetime) 
 
 @transaction.atomic
 def revoke_key(*, key: ApiKey, by: User | None, at: datetime) -> ApiKey:
-    """End a key at once: refused on its next call. Revoking twice changes nothing."""
+    """End a key at once: refused on its next call. Revoking twice changes nothing. Raises Forbidden."""
+    check_can_make_keys(by, key.organization)
     key = ApiKey.objects.for_organization(key.organization).select_for_update().get(pk=key.pk)
     if key.revoked_at is not None:
         return key

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q
 
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
+from accounts.permissions import check_can_decide_plan
 from core.errors import PortalError
 from plans.history import log_ended_trials, record_end, record_event
 from plans.laying import PERIODS_LAID_AHEAD, lay_ahead, lay_periods, paid_until, relay_future
@@ -55,6 +56,7 @@ def start_subscription(
 
     Raises AlreadySubscribed, VersionNotOnSale, or PaymentNeeded when the trial was used before and nobody pays.
     """
+    check_can_decide_plan(by, organization)
     organization = _locked(organization)
     _check_on_sale(version, organization)
     if _open_subscription(organization, at) is not None:
@@ -117,6 +119,7 @@ def change_plan(
     On a closed door (trial over, cancelled) the old subscription ends and a new one starts. Raises NothingToChange,
     VersionNotOnSale or PaymentNeeded. Rule: DESIGN.md, section 5.
     """
+    check_can_decide_plan(by, subscription.organization)
     subscription = _reread(subscription)
     organization = subscription.organization
     if version.pk != subscription.version_id or not _is_open(subscription, at):
@@ -179,6 +182,7 @@ def schedule_change(
 @transaction.atomic
 def cancel_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """Cancel at the end of the present period; until then calls pass and it can be undone. Raises NothingToChange."""
+    check_can_decide_plan(by, subscription.organization)
     subscription = _reread(subscription)
     if subscription.ended_at is not None or subscription.cancels_at is not None:
         raise NothingToChange("This subscription is cancelled already.")
@@ -201,6 +205,7 @@ def cancel_subscription(*, subscription: Subscription, by: User | None, at: date
 @transaction.atomic
 def undo_cancellation(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """Keep the plan after all. Raises NothingToChange when it was not cancelled or has already ended."""
+    check_can_decide_plan(by, subscription.organization)
     subscription = _reread(subscription)
     if subscription.cancels_at is None or subscription.cancels_at <= at:
         raise NothingToChange("There is no cancellation to undo.")

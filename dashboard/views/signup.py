@@ -10,7 +10,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from accounts.models import Invitation
-from accounts.queries import has_confirmed_address
 from core.clock import now
 from core.errors import Forbidden, PortalError
 from dashboard.access import MemberRequest, member_page
@@ -88,7 +87,7 @@ def onboarding(request: MemberRequest) -> HttpResponse:
     try:
         issued = issue_first_key(
             organization=request.organization, mode=Mode(mode), by=request.user,
-            is_confirmed=has_confirmed_address(request.user), at=now(),
+            at=now(),
         )  # fmt: skip
     except FirstKeyIssued:
         return redirect("dashboard:key-list")
