@@ -1,6 +1,9 @@
 """What each refusal means and what to do about it, for the page that problem documents link to."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from core.errors import PortalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +17,13 @@ class RefusalDoc:
 REFUSALS = (
     RefusalDoc("validation_error", 400, "A parameter or field is missing or wrong; `errors` names each.", "Correct what is named and send it again."),
     RefusalDoc("parse_error", 400, "The body is not what this endpoint reads.", "Send JSON of the shape that the API's document shows."),
+    RefusalDoc("bad_request", 400, "The request is malformed: its head contradicts itself, or names two keys.", "Send each of `Host`, `Content-Length`, `Authorization` and `X-API-Key` once."),
+    RefusalDoc("bad_path", 400, "The path holds `.` or `..` segments or a NUL character.", "Send the path that you mean."),
     RefusalDoc("missing_key", 401, "The request carried no API key.", "Send `Authorization: Bearer YOUR_KEY` or `X-API-Key`."),
     RefusalDoc("invalid_key", 401, "The key is not one of ours, or it was revoked.", "Check that it was copied whole; issue a new one under API keys."),
     RefusalDoc("key_expired", 401, "The key's expiry has passed, or its grace period after a rotation.", "Use the key that replaced it, or issue a new one."),
+    RefusalDoc("not_authenticated", 401, "This address needs a key or a session.", "Send an owner key, or sign in."),
+    RefusalDoc("authentication_failed", 401, "The key or session is not valid.", "Check that it was copied whole."),
     RefusalDoc("suspended", 402, "The organization was suspended by staff.", "Write to support."),
     RefusalDoc("trial_over", 402, "The trial has ended and no payment method is known.", "Choose a plan on the Plan page; Free needs no payment."),
     RefusalDoc("subscription_cancelled", 402, "The subscription was cancelled and has ended.", "Choose a plan on the Plan page."),
@@ -26,6 +33,7 @@ REFUSALS = (
     RefusalDoc("not_found", 404, "There is no such product, route or resource.", "Compare the path with the quick start."),
     RefusalDoc("unknown_event", 404, "The ledger has no such event of this organization.", "Send the id that the report was answered with."),
     RefusalDoc("method_not_allowed", 405, "The route exists, but not for this method.", "Use one of the methods in the `Allow` header."),
+    RefusalDoc("request_timeout", 408, "The request came too slowly. Not charged.", "Send it without long pauses."),
     RefusalDoc("correction_refused", 409, "This event cannot be corrected so; `detail` says why.", "Correct the event itself, with a quantity that its meter counts."),
     RefusalDoc("body_too_large", 413, "The request's body is over the route's limit.", "Send less at once."),
     RefusalDoc("unsupported_media_type", 415, "The body's media type is not read here.", "Send `Content-Type: application/json`."),
@@ -40,9 +48,28 @@ REFUSALS = (
     RefusalDoc("throttled", 429, "A free endpoint was asked too often with this key.", "Wait as long as `Retry-After` says."),
     RefusalDoc("headers_too_large", 431, "The request's headers are over the limit.", "Send smaller headers."),
     RefusalDoc("internal_error", 500, "Something went wrong on our side. Not charged.", "Try again; if it stays, write to support with the request id."),
+    RefusalDoc("upgrade_not_supported", 501, "Protocol upgrades such as WebSocket are not supported.", "Use plain HTTP."),
     RefusalDoc("upstream_unavailable", 502, "The API behind the gateway did not answer. Not charged.", "Try again a little later."),
     RefusalDoc("metering_unavailable", 503, "The call could not be metered, so it was not let through. Not charged.", "Try again after `Retry-After`."),
     RefusalDoc("key_lookup_unavailable", 503, "The key was not seen before and cannot be looked up now. Not charged.", "Try again after `Retry-After`."),
     RefusalDoc("unavailable", 503, "A server that is needed here does not answer.", "Try again in some seconds."),
     RefusalDoc("upstream_timeout", 504, "The API behind the gateway took too long. Not charged.", "Try again, or ask for less."),
 )  # fmt: skip
+
+
+def all_refusals() -> list[RefusalDoc]:
+    """The refusals of the doors as written above, then those of acts in the portal and the API by what they say of
+    themselves: every code that a problem document can carry has its anchor."""
+    written = {refusal.code for refusal in REFUSALS}
+    found = {error.code: error for error in _errors(PortalError) if error.code not in written}
+    others = [
+        RefusalDoc(code, error.status, f"{error.title}.", "`detail` says what to change.")
+        for code, error in sorted(found.items(), key=lambda item: (item[1].status, item[0]))
+    ]
+    return [*REFUSALS, *others]
+
+
+def _errors(base: type[PortalError]) -> Iterator[type[PortalError]]:
+    for error in base.__subclasses__():
+        yield error
+        yield from _errors(error)

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 from accounts.current import current_membership
 from core.clock import now
 from dashboard.plan_cards import PlanCard, plan_card
-from dashboard.refusal_docs import REFUSALS
+from dashboard.refusal_docs import all_refusals
 from dashboard.snippets import first_call_url
 from plans.queries import find_subscription, public_versions
 
@@ -33,7 +33,7 @@ def pricing(request: HttpRequest) -> HttpResponse:
 @require_safe
 def error_docs(request: HttpRequest) -> HttpResponse:
     """What each error code means and what to do: the address that every problem document's `type` names."""
-    return render(request, "public/errors.html", {"refusals": REFUSALS})
+    return render(request, "public/errors.html", {"refusals": all_refusals()})
 
 
 def _cards(current: str | None, *, signed_in: bool = False) -> list[PlanCard]:
