@@ -5,10 +5,11 @@ They are rendered at once, and travel to the worker encrypted: they hold links t
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from email.utils import make_msgid
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from django.conf import settings
@@ -25,7 +26,17 @@ BROKER_PAUSE_SECONDS = 5
 log = structlog.get_logger(__name__)
 
 
-def queue_mail(template: str, *, to: Sequence[str], context: Mapping[str, Any]) -> None:
+class Attachment(NamedTuple):
+    """A file that goes with a mail; some hundred kilobytes at most, because it travels through the broker."""
+
+    name: str
+    content: bytes
+    content_type: str
+
+
+def queue_mail(
+    template: str, *, to: Sequence[str], context: Mapping[str, Any], attachments: Sequence[Attachment] = ()
+) -> None:
     """Render `emails/<template>-{subject.txt,body.txt,body.html}` and send it after commit; to nobody: nothing."""
     if not to:
         return
@@ -36,6 +47,8 @@ def queue_mail(template: str, *, to: Sequence[str], context: Mapping[str, Any]) 
     )
     with suppress(TemplateDoesNotExist):  # a mail to the operator needs no clothes
         message.attach_alternative(render_to_string(f"emails/{template}-body.html", words), "text/html")
+    for attachment in attachments:
+        message.attach(*attachment)
     queue_message(message)
 
 
@@ -51,10 +64,15 @@ def queue_message(message: EmailMessage) -> None:
                 "subject": message.subject,
                 "text": message.body,
                 "html": alternatives[0][0] if alternatives else "",
+                "files": [_sealed_file(*file) for file in message.attachments],
             }
         )
     )
     transaction.on_commit(lambda: _hand_over(sealed))
+
+
+def _sealed_file(name: str, content: bytes, content_type: str) -> list[str]:
+    return [name, b64encode(content).decode(), content_type]
 
 
 class _Broker:

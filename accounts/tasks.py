@@ -1,6 +1,7 @@
 """Sending mails."""
 
 import json
+from base64 import b64decode
 
 from celery import shared_task
 from django.core.cache import cache
@@ -28,5 +29,7 @@ def send_mail(*, sealed: str) -> None:
     )
     if mail["html"]:
         message.attach_alternative(mail["html"], "text/html")
+    for name, content, content_type in mail.get("files", ()):
+        message.attach(name, b64decode(content), content_type)
     message.send()
     cache.set(mail["id"], 1, SENT_SECONDS)

@@ -18,6 +18,7 @@ from accounts.models import Organization, User
 from accounts.services import record_audit
 from billing.accounts import lock_accounts
 from billing.batches import draft_of, finalise_periods
+from billing.collection import COLLECTORS, after_payment
 from billing.credits import CreditRefused, take_back_grant
 from billing.documents import issue_documents
 from billing.drafts import Draft, DraftLine
@@ -142,7 +143,11 @@ def _undo_payment(statement: Statement, reason: str, by: User | None, at: dateti
     if invoice is not None and invoice.state == InvoiceState.PAID:
         raise StatementKept("It was paid: make a credit note.")
     if invoice is not None and invoice.is_unpaid:
-        close_invoice(invoice=invoice, state=InvoiceState.VOID, by=by, at=at, reason=reason)
+        was_sent = invoice.sent_at is not None
+        invoice = close_invoice(invoice=invoice, state=InvoiceState.VOID, by=by, at=at, reason=reason)
+        if was_sent:
+            COLLECTORS[invoice.collector].cancel(invoice)
+        after_payment(statement.organization, by=by, at=at)
     grant = CreditGrant.objects.filter(statement=statement).first()
     if grant is not None:
         take_back_grant(grant=grant, by=by, at=at)
@@ -202,6 +207,7 @@ def issue_credit_note(
     off = min(amount_minor, invoice.due_minor) if invoice else 0
     if invoice is not None and off:
         take_off(invoice=invoice, amount_minor=off, by=by, at=at)
+        after_payment(statement.organization, by=by, at=at)
     note = _issue(draft, statement.organization, at, settled_minor=off)
     record_audit(
         organization=statement.organization, by=by, action="statement.credited", target=note.number, at=at,

@@ -3,7 +3,7 @@
 import structlog
 from celery import shared_task
 
-from billing import statements
+from billing import collection, statements
 from billing.credits import expire_credits as expire_all
 from core.clock import now
 
@@ -24,3 +24,12 @@ def adjust_ended() -> None:
 @shared_task(name="billing.expire_credits")
 def expire_credits() -> None:
     expire_all(at=now())
+
+
+@shared_task(name="billing.collect")
+def collect() -> None:
+    """What collection by hand does by itself: send, remind, suspend."""
+    at = now()
+    collection.send_invoices(at=at)
+    collection.take_overdue(at=at)
+    collection.end_grace(at=at)

@@ -45,6 +45,11 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "collect": {
+        "task": "billing.collect",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "adjust-ended-customers": {
         "task": "billing.adjust_ended",
         "schedule": crontab(hour="3", minute="10"),

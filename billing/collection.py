@@ -1,0 +1,185 @@
+"""Getting invoices paid: a small interface for collectors, and the states that all of them share (billing/states.py).
+
+By hand: the invoice goes out by mail with its PDF, staff mark it paid; past its due date the subscription is past due, after
+the grace days suspended, and when nothing is owed any more the door opens again.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+
+from accounts.mail import Attachment, queue_mail
+from accounts.models import Membership, Organization, Role, User
+from billing.accounts import get_account
+from billing.credits import apply_credit
+from billing.invoices import close_invoice, lock_invoice, settle_invoice
+from billing.models import CollectorName, Invoice, InvoiceState
+from billing.pdf import statement_pdf
+from billing.states import PaymentEvent, advance
+from billing.wording import title
+from core.money import format_money
+from plans.models import Subscription, SubscriptionStatus
+
+log = structlog.get_logger(__name__)
+UNPAID = (InvoiceState.OPEN, InvoiceState.PAST_DUE)
+
+
+class Collector(Protocol):
+    """Who asks for the money. Acts are repeated until they succeed, so each has to be safe to repeat."""
+
+    def send(self, invoice: Invoice) -> None:
+        """Ask for what is due."""
+
+    def cancel(self, invoice: Invoice) -> None:
+        """Stop asking."""
+
+
+class ManualCollection:
+    """By mail; the money arrives at the owner's bank, and staff say so."""
+
+    def send(self, invoice: Invoice) -> None:
+        statement = invoice.statement
+        pdf = Attachment(f"{statement.number}.pdf", statement_pdf(statement), "application/pdf")
+        mail_about(invoice.organization, "invoice", {"invoice": invoice}, attachments=(pdf,))
+
+    def cancel(self, invoice: Invoice) -> None:
+        mail_about(invoice.organization, "invoice_void", {"invoice": invoice})
+
+
+COLLECTORS: Mapping[str, Collector] = {CollectorName.MANUAL: ManualCollection()}
+
+
+def send_invoices(*, at: datetime, limit: int = 500) -> int:
+    """Send what has not been sent yet; how many. What fails is logged and tried again by the next beat."""
+    unsent = Invoice.objects.filter(sent_at=None, state=InvoiceState.OPEN, collector__in=COLLECTORS)
+    return sum(_send(pk, at) for pk in unsent.order_by("pk").values_list("pk", flat=True)[:limit])
+
+
+@transaction.atomic
+def _send(pk: int, at: datetime) -> bool:
+    rows = Invoice.objects.select_related("organization", "statement__organization")
+    invoice = rows.select_for_update(of=("self",), skip_locked=True).filter(pk=pk, sent_at=None).first()
+    if invoice is None:
+        return False
+    COLLECTORS[invoice.collector].send(invoice)
+    invoice.sent_at = at
+    invoice.save(update_fields=["sent_at"])
+    return True
+
+
+@transaction.atomic
+def mark_paid(*, invoice: Invoice, by: User | None, at: datetime, reference: str = "") -> Invoice:
+    """The whole rest was paid; when nothing else is overdue, the door opens. Raises InvoiceClosed."""
+    invoice = settle_invoice(invoice=invoice, by=by, at=at, reference=reference)
+    after_payment(invoice.organization, by=by, at=at)
+    return invoice
+
+
+@transaction.atomic
+def pay_with_credit(*, invoice: Invoice, by: User | None, at: datetime) -> int:
+    """Use the customer's credit for an unpaid invoice; how much, minor units. Raises InvoiceClosed."""
+    invoice = lock_invoice(invoice)
+    applied = apply_credit(invoice=invoice, by=by, at=at)
+    if applied and invoice.due_minor == 0:
+        mark_paid(invoice=invoice, by=by, at=at, reference="Prepaid credit")
+    return applied
+
+
+@transaction.atomic
+def give_up(*, invoice: Invoice, reason: str, by: User | None, at: datetime) -> Invoice:
+    """Uncollectible: nobody asks for it any more. The subscription stays as it is. Raises InvoiceClosed."""
+    invoice = close_invoice(invoice=invoice, state=InvoiceState.UNCOLLECTIBLE, by=by, at=at, reason=reason)
+    COLLECTORS[invoice.collector].cancel(invoice)
+    return invoice
+
+
+def take_overdue(*, at: datetime, limit: int = 500) -> int:
+    """Invoices whose due date has passed become past due, and the customer's subscription with them; how many."""
+    due = Invoice.objects.filter(state=InvoiceState.OPEN, due_at__lte=at)
+    return sum(
+        _take_overdue(pk, at) for pk in due.order_by("due_at", "pk").values_list("pk", flat=True)[:limit]
+    )
+
+
+@transaction.atomic
+def _take_overdue(pk: int, at: datetime) -> bool:
+    rows = Invoice.objects.select_related("organization", "statement")
+    invoice = (
+        rows.select_for_update(of=("self",), skip_locked=True).filter(pk=pk, state=InvoiceState.OPEN).first()
+    )
+    if invoice is None:
+        return False
+    invoice.state, invoice.past_due_at = InvoiceState.PAST_DUE, at
+    invoice.save(update_fields=["state", "past_due_at"])
+    _advance(invoice.organization, PaymentEvent.OVERDUE, by=None, at=at)
+    return True
+
+
+def end_grace(*, at: datetime, limit: int = 500) -> int:
+    """Suspend subscriptions whose grace days are over; how many. The doors closed at that second by themselves."""
+    since = at - timedelta(days=settings.PAST_DUE_GRACE_DAYS)
+    over = Subscription.objects.filter(
+        status=SubscriptionStatus.PAST_DUE, past_due_since__lte=since, ended_at=None
+    ).select_related("organization")
+    return sum(
+        _advance(one.organization, PaymentEvent.GRACE_OVER, by=None, at=at)
+        for one in over.order_by("past_due_since")[:limit]
+    )
+
+
+def after_payment(organization: Organization, *, by: User | None, at: datetime) -> bool:
+    """Tell the subscription when nothing is overdue any more: paid, credited or void."""
+    if Invoice.objects.for_organization(organization).filter(state=InvoiceState.PAST_DUE).exists():
+        return False
+    owing = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)
+    subscription = _open_subscription(organization)
+    if subscription is None or subscription.status not in owing:
+        return False
+    return _advance(organization, PaymentEvent.PAID, by=by, at=at)
+
+
+@transaction.atomic
+def _advance(organization: Organization, event: PaymentEvent, *, by: User | None, at: datetime) -> bool:
+    """The step that an event leads to, on the subscription that is open now, whichever the invoice was for."""
+    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    subscription = _open_subscription(organization)
+    step = advance(subscription, event, by=by, at=at) if subscription is not None else None
+    if step is not None and step.mail:
+        unpaid = Invoice.objects.for_organization(organization).filter(state=InvoiceState.PAST_DUE)
+        mail_about(organization, step.mail, {"invoices": list(unpaid.select_related("statement"))})
+    return step is not None
+
+
+def _open_subscription(organization: Organization) -> Subscription | None:
+    rows = Subscription.objects.for_organization(organization).filter(ended_at=None)
+    return rows.select_related("organization", "version__plan").first()
+
+
+def mail_about(
+    organization: Organization,
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    attachments: tuple[Attachment, ...] = (),
+) -> None:
+    """Mail the people who pay: the account's address, or owners and billing members."""
+    payers = Membership.objects.for_organization(organization).filter(
+        Q(role=Role.OWNER) | Q(role=Role.BILLING), user__is_active=True
+    )
+    address = get_account(organization).email
+    to = [address] if address else list(payers.order_by("pk").values_list("user__email", flat=True))
+    words: dict[str, Any] = {
+        "organization": organization,
+        "grace_days": settings.PAST_DUE_GRACE_DAYS,
+        "pay_to": settings.INVOICE_PAY_TO,
+        **context,
+    }
+    if (invoice := context.get("invoice")) is not None:
+        words["title"] = title(invoice.statement)
+        words["amount_due"] = format_money(invoice.due_minor or invoice.amount_minor, invoice.currency)
+    queue_mail(template, to=to, context=words, attachments=attachments)
