@@ -72,7 +72,7 @@ class Overview:
 def overview(*, at: datetime) -> Overview:
     """The installation now; a fixed number of queries, however many customers there are."""
     periods, plans = open_periods(at=at), mrr_by_plan(at=at)
-    rows = _customer_rows(periods)
+    rows = _customer_rows(periods, at)
     month = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return Overview(
         mrr=_in_each_currency([Money(plan.mrr_minor, plan.currency) for plan in plans]),
@@ -90,10 +90,10 @@ def overview(*, at: datetime) -> Overview:
     )
 
 
-def _customer_rows(periods: list[Period]) -> list[CustomerRow]:
+def _customer_rows(periods: list[Period], at: datetime) -> list[CustomerRow]:
     """Rates every present period from one read of the period totals."""
     rows = []
-    for period, rated in zip(periods, period_costs(periods), strict=True):
+    for period, rated in zip(periods, period_costs(periods, at=at), strict=True):
         calls = rated.lines[-1].quantity if rated.lines and rated.lines[-1].meter else Decimal(0)
         rows.append(
             CustomerRow(

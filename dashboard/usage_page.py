@@ -211,9 +211,9 @@ def call_rows(
     ]
 
 
-def bill(organization: Organization, *, period: Period) -> tuple[Rated, list[dict[str, str]]]:
-    """This period's cost and its lines as label and amount."""
-    rated = period_cost(organization, period=period)
+def bill(organization: Organization, *, period: Period, at: datetime) -> tuple[Rated, list[dict[str, str]]]:
+    """This period's cost so far and its lines as label and amount."""
+    rated = period_cost(organization, period=period, at=at)
     rows = [{"label": line_text(line.text, line.unit, line.quantity, period), "value": format_money(line.amount_minor, rated.currency)} for line in rated.lines]  # fmt: skip
     rows.append({"label": "Total", "value": format_money(rated.total_minor, rated.currency), "kind": "total"})
     return rated, rows

@@ -7,6 +7,7 @@ rest of the fee of the period that it closed, and usage above the spend cap is w
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 
 from django.db.models import Exists, OuterRef
@@ -26,14 +27,16 @@ from plans.tiers import ZERO, Tier
 MONTHS_A_YEAR = 12
 
 
-def period_cost(organization: Organization, *, period: Period) -> Rated:
-    """The cost of a period so far, with its lines: live usage only."""
-    return rate_so_far(period, period_quantities(organization, period=period, mode="live"))
+def period_cost(organization: Organization, *, period: Period, at: datetime | None = None) -> Rated:
+    """The cost of a period so far, with its lines: live usage only. Readings that stand are weighed up to `at`; without
+    it, as if they stood until the period's end."""
+    return rate_so_far(period, period_quantities(organization, period=period, mode="live", at=at))
 
 
-def period_costs(periods: Sequence[Period]) -> list[Rated]:
-    """The costs of many periods so far, in their order; `periods` come with `version__plan` and its components."""
-    quantities = quantities_by_period([period.pk for period in periods])
+def period_costs(periods: Sequence[Period], *, at: datetime | None = None) -> list[Rated]:
+    """The costs of many periods so far, in their order; `periods` come with `version__plan` and its components. `at` as in
+    period_cost."""
+    quantities = quantities_by_period([period.pk for period in periods], at=at)
     rules = cost_rules(periods)
     return [rate(rule, quantities.get(period.pk, {})) for period, rule in zip(periods, rules, strict=True)]
 

@@ -69,7 +69,7 @@ def spend_position(
     return SpendPosition(
         period=period,
         currency=version.currency,
-        usage_minor=usage_minor(rated or period_cost(organization, period=period)),
+        usage_minor=usage_minor(rated or period_cost(organization, period=period, at=at)),
         cap=lower_cap(caps, version.currency),
         dropped=tuple(dropped_caps(caps, version.currency)),
         fee_minor=version.fee_minor if fee_is_due(period) else 0,

@@ -63,7 +63,7 @@ def usage_context(request: MemberRequest) -> dict[str, object]:
     }
     if period is None or meter is None:
         return context
-    rated, bill_rows = bill(organization, period=period)
+    rated, bill_rows = bill(organization, period=period, at=at)
     calls = call_rows(organization, mode=choices.mode)
     position = spend_position(organization, at=at, rated=rated)
     return context | {
