@@ -36,12 +36,19 @@ class CredentialForm(forms.ModelForm[Product]):
         help_text="Stored encrypted, never shown again. Empty: unchanged.",
     )
 
+    forget_credential = forms.BooleanField(required=False, help_text="Send the upstream no credential any more.")
+
     class Meta:
         model = Product
         fields = "__all__"
 
-    def clean_credential(self) -> str:
-        return self.cleaned_data["credential"] or self.instance.credential
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if self.cleaned_data.pop("forget_credential", False):
+            self.cleaned_data["credential"] = ""
+        elif not self.cleaned_data.get("credential"):
+            self.cleaned_data["credential"] = self.instance.credential
+        return cleaned
 
 
 class RouteInline(admin.TabularInline[Route, Product]):
@@ -80,9 +87,8 @@ class MeterAdmin(admin.ModelAdmin[Meter]):
     search_fields = ("name", "slug")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Meter | None = None) -> tuple[str, ...]:
-        return (
-            ("slug", "aggregation", "decimals") if obj else ()
-        )  # counters in Redis are in its smallest unit
+        """Counters in Redis are in its smallest unit; the rest decides what closed periods are counted to."""
+        return ("slug", "aggregation", "decimals", "time_unit", "value_property") if obj else ()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
