@@ -5,9 +5,11 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern, path
 
 from accounts.models import Membership, Organization, User
 from core.clock import now
+from dashboard.admin_caps import cap_view, cap_words
 from plans.services import reactivate_organization, suspend_organization
 
 
@@ -26,11 +28,22 @@ class OrganizationAdmin(admin.ModelAdmin[Organization]):
     list_display = ("name", "public_id", "status", "created_at")
     list_filter = ("status",)
     search_fields = ("name", "public_id", "memberships__user__email")
-    fields = ("name", "public_id", "status", "status_reason", "shard", "version", "created_at", "archived_at")
+    fields = (
+        "name",
+        "public_id",
+        "status",
+        "status_reason",
+        "spend_cap",
+        "shard",
+        "version",
+        "created_at",
+        "archived_at",
+    )
     readonly_fields = (
         "public_id",
         "status",
         "status_reason",
+        "spend_cap",
         "shard",
         "version",
         "created_at",
@@ -44,6 +57,17 @@ class OrganizationAdmin(admin.ModelAdmin[Organization]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(cap_view)
+        return [
+            path("<int:organization_id>/cap/", view, name="accounts_organization_cap"),
+            *super().get_urls(),
+        ]
+
+    @admin.display(description="Spend cap")
+    def spend_cap(self, organization: Organization) -> str:
+        return cap_words(organization)
 
     @admin.action(description="Suspend: calls are refused with 402 from the next one on")
     def suspend(self, request: HttpRequest, organizations: QuerySet[Organization]) -> None:
