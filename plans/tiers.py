@@ -127,15 +127,16 @@ def _graduated(price: UsagePrice, sold: Decimal) -> Iterator[Tier]:
     if not price.steps:
         yield Tier(price.included, None, sold, ZERO, ZERO)
         return
-    start, last = ZERO, price.steps[-1]
-    for step in price.steps:
-        # The last step is open, whatever it says: usage above it is never free by mistake.
-        end = None if step is last else step.up_to
-        units = (sold if end is None or sold < end else end) - start
-        yield _step_tier(price.included, start, end, units, step)
+    start = ZERO
+    for step in price.steps[:-1]:
+        end = step.up_to
         if end is None or sold <= end:
+            yield _step_tier(price.included, start, end, sold - start, step)
             return
+        yield _step_tier(price.included, start, end, end - start, step)
         start = end
+    # The last step is open, whatever it says: usage above it is never free by mistake.
+    yield _step_tier(price.included, start, None, sold - start, price.steps[-1])
 
 
 def _volume(price: UsagePrice, sold: Decimal) -> Iterator[Tier]:

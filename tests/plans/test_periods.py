@@ -1,10 +1,10 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plans.periods import month_bounds, month_number, month_start
+from plans.periods import fee_bounds, is_first_month, month_bounds, month_number, month_start
 
 anchors = st.datetimes(
     min_value=datetime(2020, 1, 1),  # noqa: DTZ001
@@ -47,3 +47,20 @@ def test_before_the_anchor_there_is_no_month() -> None:
     anchor = datetime(2026, 1, 1, tzinfo=UTC)
     with pytest.raises(ValueError, match="before the anchor"):
         month_number(anchor, anchor - timedelta(microseconds=1))
+
+
+def test_months_do_not_depend_on_the_zone_in_which_a_moment_is_written() -> None:
+    anchor = datetime(2026, 1, 1, tzinfo=UTC)
+    for hours, number in ((-5, 1), (14, 0)):
+        zone = timezone(timedelta(hours=hours))
+        moment = datetime(2026, 2, 1, tzinfo=UTC) - timedelta(hours=0 if number else 1)
+        assert month_number(anchor, moment.astimezone(zone)) == number
+
+
+def test_a_fee_interval_of_twelve_months_begins_once() -> None:
+    anchor = datetime(2024, 2, 29, tzinfo=UTC)
+    starts = [month_start(anchor, number) for number in range(36)]
+    assert [is_first_month(anchor, start, 12) for start in starts] == ([True] + [False] * 11) * 3
+    year = (datetime(2025, 2, 28, tzinfo=UTC), datetime(2026, 2, 28, tzinfo=UTC))
+    assert fee_bounds(anchor, starts[17], 12) == year
+    assert fee_bounds(anchor, starts[17], 1) == (starts[17], starts[18])

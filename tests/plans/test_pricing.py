@@ -100,6 +100,7 @@ def test_the_most_specific_price_takes_a_quantity_and_adds_what_falls_to_it() ->
 
 def test_usage_that_no_price_of_its_meter_matches_is_shown_and_not_charged() -> None:
     usage = {("egress", "to=internet"): Decimal(7), ("egress", "to="): Decimal(1), ("other", ""): Decimal(3)}
+    usage["egress", "to=nowhere"] = Decimal(0)
     rated = rate_period(CLOUD, usage, charge_fee=False)
     line = rated.lines[-1]
     assert (line.text, line.unit, line.quantity, line.amount_minor) == (
