@@ -1,4 +1,4 @@
-"""The provider's side of spend caps, on the admin's page of an organization; caps and restrictions as lists to read."""
+"""The provider's side of spend caps, on the admin's page of an organization."""
 
 from typing import cast
 
@@ -12,32 +12,11 @@ from accounts.models import Organization, User
 from core.clock import now
 from core.errors import PortalError
 from core.money import to_major
-from core.readonly_admin import ReadOnlyAdmin
 from dashboard.forms.caps import CapForm
 from dashboard.largest_bill import largest_bill_rows
 from metering.spending import SpendPosition, spend_position, spent_so_far_minor
 from plans.caps import cap_in_force, newest_caps, set_cap
-from plans.models import CapSide, Period, Restriction, SpendCap
-
-
-@admin.register(SpendCap)
-class SpendCapAdmin(ReadOnlyAdmin):
-    """Rows are added by acts, never edited."""
-
-    list_display = ("at", "organization", "side", "amount_minor", "currency", "by")
-    list_filter = ("side", "currency")
-    list_select_related = ("organization", "by")
-    search_fields = ("organization__name", "organization__public_id")
-    date_hierarchy = "at"
-
-
-@admin.register(Restriction)
-class RestrictionAdmin(ReadOnlyAdmin):
-    list_display = ("at", "organization", "kind", "calls_per_minute", "cause", "lifted_at")
-    list_filter = ("kind",)
-    list_select_related = ("organization",)
-    search_fields = ("organization__name", "organization__public_id", "cause")
-    date_hierarchy = "at"
+from plans.models import CapSide, Period
 
 
 def cap_words(organization: Organization) -> str:
