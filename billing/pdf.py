@@ -27,6 +27,7 @@ INK, DIM, LINE, ACCENT, SOFT, BAD = (
     HexColor(code) for code in ("#17211d", "#66736d", "#e6e8e3", "#0b6b53", "#e4f1ec", "#a82a2a")
 )
 MARGIN = 20 * mm
+_FRAME = 6  # reportlab's frames are padded by so much
 WIDTH = A4[0] - 2 * MARGIN
 _FONTS = Path("/usr/share/fonts/truetype/dejavu")  # where names ask for letters that Helvetica does not have
 
@@ -37,8 +38,8 @@ def statement_pdf(statement: Statement) -> bytes:
     document = SimpleDocTemplate(
         out,
         pagesize=A4,
-        leftMargin=MARGIN,
-        rightMargin=MARGIN,
+        leftMargin=MARGIN - _FRAME,
+        rightMargin=MARGIN - _FRAME,
         topMargin=MARGIN,
         bottomMargin=24 * mm,
         title=title(statement),
@@ -98,7 +99,7 @@ def _lines(lines: Sequence[DisplayLine]) -> Flowable:
         words = [_text(line.text, "strong"), *([_text(line.detail, "dim")] if line.detail else [])]
         rows.append([words, _text(line.quantity, "right"), _text(line.amount, "right_strong")])
         for tier in line.tiers if line.quantity else ():
-            price = f"{tier.quantity} at {tier.unit_price}" + (f" + {tier.flat}" if tier.flat else "")
+            price = f"{tier.quantity} {tier.price_words}".strip()
             rows.append(
                 [_text(tier.range, "tier"), _text(price, "dim_right"), _text(tier.amount, "dim_right")]
             )

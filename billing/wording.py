@@ -21,13 +21,22 @@ _UNCOUNTED = (LineKind.FEE, LineKind.FEE_CREDIT, LineKind.MINIMUM, LineKind.WRIT
 
 @dataclass(frozen=True, slots=True)
 class DisplayTier:
-    """A tier in words: `10,001 to 12,500`, `2,500 calls`, `$0.001`, `$2.50`."""
+    """A tier in words: `10,000 to 12,500`, `2,500 calls`, `$0.001`, `$2.50`; what is not charged by is empty."""
 
     range: str
     quantity: str
     unit_price: str
     flat: str
     amount: str
+    is_free: bool
+
+    @property
+    def price_words(self) -> str:
+        """`at $0.001`, `at $0.001 + $5.00`, `included`, or the flat price alone."""
+        if self.is_free:
+            return "included"
+        parts = (f"at {self.unit_price}" if self.unit_price else "", self.flat)
+        return " + ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +134,9 @@ def plain(value: Decimal) -> str:
 
 
 def _detail(line: DraftLine, of_period: Period | None) -> str:
-    words = [in_words(line.dimension)] if line.dimension else []
+    words = ["plan fee"] if line.kind == LineKind.FEE else []
+    if line.dimension and in_words(line.dimension) not in line.text:
+        words.append(in_words(line.dimension))
     if of_period is not None:
         words.append(f"reported late, for {period_words(of_period.starts_at, of_period.ends_at)}")
     return ", ".join(words)
@@ -134,10 +145,11 @@ def _detail(line: DraftLine, of_period: Period | None) -> str:
 def _tier(tier: Tier, unit: str, currency: str) -> DisplayTier:
     return DisplayTier(
         _range(tier),
-        quantity_words(tier.quantity, unit),
-        format_price(tier.unit_price, currency),
+        quantity_words(tier.quantity, unit) if tier.quantity or not tier.flat else "",
+        format_price(tier.unit_price, currency) if tier.unit_price else "",
         format_price(tier.flat, currency) if tier.flat else "",
         format_price(tier.amount, currency),
+        not (tier.unit_price or tier.flat),
     )
 
 

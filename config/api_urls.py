@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from billing.api import StatementListView, StatementView
 from metering.api import AccountView, TrackView
 from metering.correct_api import CorrectView
 
@@ -12,6 +13,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", AccountView.as_view(), name="api-account"),
     path("usage/track", TrackView.as_view(), name="api-track"),
     path("usage/correct", CorrectView.as_view(), name="api-correct"),
+    path("billing/statements", StatementListView.as_view(), name="api-statements"),
+    path("billing/statements/<str:statement>", StatementView.as_view(), name="api-statement"),
     path(
         "schema",
         SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),

@@ -92,6 +92,17 @@ def _places(path: str, good: str, bad: str) -> dict[int, Provoke]:
     }
 
 
+def _look(path: str, nowhere: str) -> dict[int, Provoke]:
+    """What a key may look at without a call being counted."""
+    return {
+        200: lambda w: w.get(path),
+        401: lambda w: Client().get(path),
+        404: lambda w: w.get(nowhere),
+        429: lambda w: w.one_look_a_minute().get(path, times=2),
+        503: lambda w: w.without_redis().get(path),
+    }
+
+
 def _form(world: World, path: str = "/api/usage/track") -> Any:
     return Client().post(
         path,
@@ -124,6 +135,8 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
         415: lambda w: _form(w, "/api/usage/correct"),
         503: lambda w: w.correct_without_redis(),
     },
+    "get /api/billing/statements": _look("/api/billing/statements", "/api/billing/statements?before=stm_unknown"),
+    "get /api/billing/statements/{statement}": _look("/api/billing/statements/upcoming", "/api/billing/statements/unknown"),
     **{name: _places(*paths) for name, paths in PLACES.items()},
 }  # fmt: skip
 

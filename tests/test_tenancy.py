@@ -32,7 +32,7 @@ BY_SECRET = {"dashboard:invitation-accept"}
 DEVELOPMENT = {"dashboard:mailbox", "dashboard:mailbox-message"}
 STAFF = {"dashboard:staff-overview", "dashboard:staff-correct"}
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
-BY_KEY = {"api-account", "api-track", "api-correct", "api-places-search", "api-places-reverse"}
+BY_KEY = {"api-account", "api-track", "api-correct", "api-statements", "api-statement", "api-places-search", "api-places-reverse"}
 # The reader's own organization, from the session: no id in the address.
 OWN = {
     "dashboard:usage", "dashboard:call-list", "dashboard:key-list", "dashboard:key-create", "dashboard:quick-start",
