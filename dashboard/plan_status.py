@@ -24,7 +24,7 @@ def plan_status(subscription: Subscription, *, at: datetime) -> PlanStatus:
         )
     if subscription.cancels_at is not None:
         return PlanStatus(
-            "Cancelled", "warn", "Your keys work until then; you can undo it.", subscription.cancels_at
+            "Cancelled", "warn", "You can undo it. Your keys work until", subscription.cancels_at
         )
     trial_ends_at = subscription.trial_ends_at
     if subscription.status == SubscriptionStatus.TRIALING and trial_ends_at is not None:

@@ -3,3 +3,4 @@ from django.apps import AppConfig
 
 class KeysConfig(AppConfig):
     name = "keys"
+    verbose_name = "API keys"

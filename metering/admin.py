@@ -1,5 +1,8 @@
 """Staff lists of the ledger. Rows are read-only; a dead letter can be replayed."""
 
+from typing import Any
+
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -9,16 +12,46 @@ from core.clock import now
 from core.errors import PortalError
 from core.readonly_admin import ReadOnlyAdmin
 from metering.dead_letters import replay_dead_letter
+from metering.entries import read_event
+from metering.events import BadEvent
 from metering.models import CounterCorrection, DeadLetter, PeriodTotal, ReasonTotal, RefusalCount
+
+
+class LetterForm(forms.ModelForm[DeadLetter]):
+    """Mends a payload: what still is no event is refused here, with the field that is wrong."""
+
+    class Meta:
+        model = DeadLetter
+        fields = ("payload",)
+
+    def clean_payload(self) -> str:
+        payload: str = self.cleaned_data["payload"]
+        try:
+            read_event(payload.encode(), received_at=self.instance.received_at)
+        except BadEvent as error:
+            raise forms.ValidationError(str(error)) from error
+        return payload
 
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
+    form = LetterForm
     list_display = ("stream_id", "shard", "reason", "received_at", "replayed_at")
     list_filter = (("replayed_at", admin.EmptyFieldListFilter), "shard")
     search_fields = ("payload", "reason", "stream_id")
     date_hierarchy = "received_at"
     actions = ("replay",)
+    readonly_fields = ("shard", "epoch", "seq", "stream_id", "reason", "received_at", "replayed_at")
+
+    def has_change_permission(self, request: HttpRequest, obj: DeadLetter | None = None) -> bool:
+        """Only the payload, and only until it is stored: saving it replays it."""
+        return obj is None or obj.replayed_at is None
+
+    def save_model(self, request: HttpRequest, obj: DeadLetter, form: Any, change: Any) -> None:
+        try:
+            replay_dead_letter(letter=obj, at=now(), payload=obj.payload)
+        except (PortalError, RedisError) as error:
+            self.message_user(request, f"Not stored: {error}", messages.ERROR)
 
     @admin.action(description="Replay: store the event again", permissions=["view"])
     def replay(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:

@@ -39,6 +39,10 @@ class KeyRow:
         return bool(self.error)
 
 
+SHOWN = {"all": "All keys", "active": "Active", "ended": "Ended"}
+ENDED = ("expired", "revoked")
+
+
 @require_safe
 @member_page()
 def key_list(request: MemberRequest) -> HttpResponse:
@@ -129,4 +133,12 @@ def _list_context(request: MemberRequest, *, wrong_name: str = "") -> dict[str, 
         rows.append(
             KeyRow(key, state, PILLS[state], [labels.get(scope, scope) for scope in key.scopes], error)
         )
-    return {"rows": rows, "nav": "keys", "can_make": request.membership.role in MAKERS}
+    shown = request.GET.get("show", "all") if request.GET.get("show") in SHOWN else "all"
+    return {
+        "rows": [row for row in rows if shown == "all" or (row.state in ENDED) == (shown == "ended")],
+        "has_keys": bool(rows),
+        "shown": SHOWN[shown],
+        "menu": [(label, f"?show={name}", name == shown) for name, label in SHOWN.items()],
+        "nav": "keys",
+        "can_make": request.membership.role in MAKERS,
+    }

@@ -165,3 +165,19 @@ def test_staff_see_and_replay_dead_letters_in_the_admin(ledger: Ledger) -> None:
     assert "1 replayed." in said
     assert UsageEvent.objects.get().id == UUID(str(good.id))
     assert client.get(reverse("admin:metering_deadletter_add")).status_code == 403
+
+
+def test_staff_mend_a_dead_letter_by_saving_it(ledger: Ledger) -> None:
+    ledger.append(changed(ledger, qty="-1"))
+    drain_all(at=now())
+    letter = DeadLetter.objects.get()
+    client = Client()
+    client.force_login(create_user("staff@farebox.example", is_staff=True))
+    page = reverse("admin:metering_deadletter_change", args=[letter.pk])
+    refused = client.post(page, {"payload": letter.payload})
+    assert "qty" in refused.content.decode()
+    assert client.post(page, {"payload": letter.payload.replace('"-1"', '"2"')}).status_code == 302
+    letter.refresh_from_db()
+    assert letter.replayed_at is not None
+    assert UsageEvent.objects.filter(quantity=2).count() == 1
+    assert 'name="payload"' not in client.get(page).content.decode()
