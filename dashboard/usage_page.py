@@ -17,6 +17,7 @@ from metering.models import UsageEvent
 from metering.queries import (
     Unbilled,
     UsagePoint,
+    has_only_test_calls,
     latest_events,
     minute_series,
     period_quantity,
@@ -57,6 +58,13 @@ class Choices:
             name: query[name] if query.get(name) in allowed else allowed[0] for name, allowed in pick.items()
         }
         return cls(chosen["mode"], chosen["by"], chosen["step"])
+
+
+def choices_for(organization: Organization, query: dict[str, str]) -> tuple[Choices, bool]:
+    """What this address asks for, and whether it shows test calls unasked: to who has made no live call yet, the first
+    calls would look lost."""
+    unasked = "mode" not in query and has_only_test_calls(organization)
+    return Choices.of(query | {"mode": "test"} if unasked else query), unasked
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,12 @@ def latest_events(
     return list(events.order_by("-occurred_at", "-id")[:limit])
 
 
+def has_only_test_calls(organization: Organization) -> bool:
+    """Whether calls were made, and none of them with a live key."""
+    totals = PeriodTotal.objects.for_organization(organization).order_by()
+    return set(totals.values_list("mode", flat=True).distinct()) == {"test"}
+
+
 def latest_event_at(organization: Organization) -> datetime | None:
     """When the newest event of any mode occurred, or None before the first call."""
     found = UsageTotal.objects.for_organization(organization).aggregate(at=Max("last_at"))

@@ -11,7 +11,7 @@ from core.clock import now
 from core.money import Money
 from dashboard.access import MemberRequest, member_page, reader_zone
 from dashboard.plan_status import plan_status
-from dashboard.usage_page import Choices, bill, call_rows, choice_menus, figures, live_chart, period_chart
+from dashboard.usage_page import bill, call_rows, choice_menus, choices_for, figures, live_chart, period_chart
 from keys.queries import list_keys
 from metering.spending import spend_position
 from plans.models import Period
@@ -32,7 +32,7 @@ def usage(request: MemberRequest) -> HttpResponse:
 @member_page()
 def call_list(request: MemberRequest) -> HttpResponse:
     """All calls, newest first, 50 a page by cursor."""
-    choices = Choices.of(request.GET.dict())
+    choices, _ = choices_for(request.organization, request.GET.dict())
     before = _cursor(request.GET.get("before", ""))
     rows = call_rows(request.organization, mode=choices.mode, limit=PAGE_CALLS + 1, before=before)
     page, more = rows[:PAGE_CALLS], len(rows) > PAGE_CALLS
@@ -50,12 +50,14 @@ def call_list(request: MemberRequest) -> HttpResponse:
 
 def usage_context(request: MemberRequest) -> dict[str, object]:
     """Everything the usage page shows."""
-    organization, at, choices = request.organization, now(), Choices.of(request.GET.dict())
+    organization, at = request.organization, now()
+    choices, is_test_unasked = choices_for(organization, request.GET.dict())
     period, zone = find_period(organization, at=at), reader_zone()
     meter = main_meter(period.version) if period else None
     context: dict[str, object] = {
         "nav": "usage",
         "choices": choices,
+        "is_test_unasked": is_test_unasked,
         "zone": zone.key,
         "at": at,
         "period": period,

@@ -62,6 +62,21 @@ def test_calls_cost_and_what_was_not_charged_are_shown(cast: Cast, client: Clien
     assert "production" in page
 
 
+def test_first_test_calls_are_seen_without_being_asked_for(cast: Cast, client: Client) -> None:
+    key = create_key(organization=cast.northwind, mode="test").key
+    use(cast.northwind, key, calls=3, mode="test")
+    client.force_login(cast.alice)
+    page = client.get("/usage/")
+    assert page.context["choices"].mode == "test"
+    assert "These are your test calls" in page.content.decode()
+    assert client.get("/usage/?mode=live").context["choices"].mode == "live"
+    assert len(client.get("/usage/calls/").context["calls"]) > 0
+    use(cast.northwind, create_key(organization=cast.northwind).key, calls=1)
+    page = client.get("/usage/")
+    assert page.context["choices"].mode == "live"
+    assert "These are your test calls" not in page.content.decode()
+
+
 @pytest.mark.parametrize("query", ["?by=route", "?step=hour", "?mode=test", "?by=nonsense&step=x&mode=y"])
 def test_every_choice_has_its_page(cast: Cast, client: Client, query: str) -> None:
     use(cast.northwind, create_key(organization=cast.northwind).key, calls=5)
@@ -74,7 +89,7 @@ def test_test_calls_are_apart_from_live_ones(cast: Cast, client: Client) -> None
     client.force_login(cast.alice)
     assert "77" in client.get("/usage/?mode=test").content.decode()
     assert "test calls are never billed" in client.get("/usage/?mode=test").content.decode()
-    assert ">77<" not in client.get("/usage/").content.decode()
+    assert ">77<" not in client.get("/usage/?mode=live").content.decode()
 
 
 def test_htmx_gets_the_parts_that_age_only(cast: Cast, client: Client) -> None:
