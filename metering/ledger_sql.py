@@ -19,12 +19,20 @@ ON CONFLICT DO NOTHING
 """
 
 # Text of the dimensions that the meter has now, or the one that the event came with (a correction keeps its event's):
-# `name=value`, joined by `;` in the meter's order, a missing value empty (plans/dimensions.py reads it).
+# `name=value`, joined by `;` in the meter's order, a missing value empty (plans/dimensions.py reads it). Of a call, its
+# `endpoint` and `product` are known without a property.
 _ESCAPED = "replace(replace(replace({}, '%', '%25'), ';', '%3B'), '=', '%3D')"
+_VALUE = """coalesce(b.properties ->> d.name, CASE
+                    WHEN d.name = 'endpoint' THEN (
+                        SELECT left('/' || p.slug || r.path, 120)
+                        FROM plans_route r JOIN plans_product p ON p.id = r.product_id WHERE r.id = b.route_id
+                    )
+                    WHEN d.name = 'product' THEN (SELECT p.slug FROM plans_product p WHERE p.id = b.product_id)
+                END, '')"""
 _DIMENSION = f"""CASE
             WHEN b.dimension IS NOT NULL THEN b.dimension
             WHEN m.dimensions <> '{{}}' THEN (
-                SELECT string_agg({_ESCAPED.format("d.name")} || '=' || {_ESCAPED.format("coalesce(b.properties ->> d.name, '')")}, ';' ORDER BY d.n)
+                SELECT string_agg({_ESCAPED.format("d.name")} || '=' || {_ESCAPED.format(_VALUE)}, ';' ORDER BY d.n)
                 FROM unnest(m.dimensions) WITH ORDINALITY AS d (name, n)
             )
             ELSE ''

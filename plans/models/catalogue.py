@@ -183,7 +183,11 @@ class Route(models.Model):
         return f"{self.product.slug}{self.path}"
 
     def clean(self) -> None:
-        """Units have to be whole smallest units of the meter: Redis counts nothing else."""
+        """Units have to be whole smallest units of the meter: Redis counts nothing else. A call is no reading."""
+        if self.meter_id and self.meter.aggregation not in CAPPABLE:
+            raise ValidationError({"meter": f"Calls cannot count on {self.meter}: its readings are reported."})
+        if self.meter_id and self.meter.aggregation == Aggregation.COUNT and self.units != 1:
+            raise ValidationError({"units": f"{self.meter} counts calls: one each."})
         if self.meter_id and self.units is not None:
             scaled = self.units.scaleb(self.meter.decimals)
             if scaled != scaled.to_integral_value():

@@ -19,6 +19,7 @@ from metering.ledger import lock_shard
 from metering.models import CounterCorrection, DeadLetter, PeriodTotal, UsageEvent, UsageEventKey, UsageTotal
 from metering.queries import period_quantities, period_quantity, quantities_by_period
 from metering.reconcile import reconcile
+from tests.factories import create_product, create_route
 from tests.metering.ledger_kit import Ledger, now_us, same_id
 
 
@@ -94,6 +95,21 @@ def test_dimensions_are_kept_apart_in_events_and_totals(ledger: Ledger) -> None:
     of_meter = period_quantity(ledger.organization, period=ledger.period, mode="live", meter=ledger.meter)
     assert of_meter == ledger.counter() == 17
     assert reconcile(at=now()).is_equal
+
+
+def test_of_a_call_endpoint_and_product_are_known(ledger: Ledger) -> None:
+    ledger.meter.dimensions = ["product", "endpoint"]
+    ledger.meter.save()
+    route = create_route(create_product("places"), "/v1/search;a=b")
+    call = {"route_id": route.pk, "product_id": route.product_id}
+    for more in (call, call | {"properties": {"endpoint": "/mine"}}, {"route_id": None, "product_id": None}):
+        ledger.append(ledger.event(now_us(), **more))
+    drain_all(at=now())
+    assert set(PeriodTotal.objects.values_list("dimension", "sum")) == {
+        ("product=places;endpoint=/places/v1/search%3Ba%3Db", 1),
+        ("product=places;endpoint=/mine", 1),
+        ("product=;endpoint=", 1),
+    }
 
 
 def test_a_period_total_knows_the_last_reading(ledger: Ledger) -> None:

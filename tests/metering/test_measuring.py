@@ -1,10 +1,12 @@
 """Reported usage on its meter: units, filters, dimensions, and what each aggregation asks of an event."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from metering.reconcile import reconcile
 from plans.dimensions import canonical
 from plans.models import Aggregation, Meter, TimeUnit
 from plans.queries import current_period
+from tests.factories import create_product, create_route
 from tests.metering.ledger_kit import Ledger, now_us
 from tests.metering.test_ingest import Reporter, reporter
 
@@ -120,6 +123,19 @@ def test_the_drain_writes_dimensions_as_python_does(ledger: Ledger, properties: 
     ledger.append(ledger.event(now_us(), properties=properties))
     drain_all(at=now())
     assert UsageEvent.objects.get().dimension == canonical(["b=", "a"], properties or {})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("kind", "units", "match"),
+    [(Aggregation.COUNT, 1, ""), (Aggregation.MAX, 3, ""), (Aggregation.COUNT, 2, "one each"), (Aggregation.LAST, 1, "reported"),
+     (Aggregation.UNIQUE, 1, "reported"), (Aggregation.TIME_WEIGHTED, 1, "reported")],
+)  # fmt: skip
+def test_a_call_is_no_reading(kind: str, units: int, match: str) -> None:
+    meter = Meter.objects.create(slug="m", name="M", unit="unit", aggregation=kind)
+    route = create_route(create_product(), units=Decimal(units), meter=meter)
+    with pytest.raises(ValidationError, match=match) if match else nullcontext():
+        route.full_clean()
 
 
 # --- through the door --------------------------------------------------------------------------------------------
