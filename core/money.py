@@ -5,7 +5,25 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 
 # ISO 4217 exponents that are not 2.
 _EXPONENTS = dict.fromkeys(
-    ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"], 0
+    [
+        "BIF",
+        "CLP",
+        "DJF",
+        "GNF",
+        "ISK",
+        "JPY",
+        "KMF",
+        "KRW",
+        "PYG",
+        "RWF",
+        "UGX",
+        "VND",
+        "VUV",
+        "XAF",
+        "XOF",
+        "XPF",
+    ],
+    0,
 ) | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)
 # Amounts before rounding may have more digits than a thread's own context, which has 28.
 _EXACT = Context(prec=100, rounding=ROUND_HALF_UP)
@@ -56,12 +74,12 @@ def format_money(amount_minor: int, currency: str) -> str:
 def format_price(price: Decimal, currency: str) -> str:
     """`Decimal("0.0005")` -> `$0.0005`: a rate in major units, with all its digits and at least the currency's own."""
     whole = format_money(0, currency)
-    digits = f"{price.normalize():,f}"
+    digits = f"{abs(price).normalize():,f}"
     zeros = "".join(letter for letter in whole if letter in "0.,")
     least = len(zeros.partition(".")[2])
     integer, _, decimals = digits.partition(".")
     text = f"{integer}.{decimals.ljust(least, '0')}" if least or decimals else integer
-    return whole.replace(zeros, text)
+    return ("-" if price < 0 else "") + whole.replace(zeros, text)
 
 
 def format_quantity(quantity: Decimal) -> str:

@@ -75,7 +75,7 @@ def set_override(
         starts_at=at,
         ends_at=ends_at,
     )
-    _check_whole(override)
+    check_override(override)
     _same_thing(override, at).update(ends_at=at)
     override.save()
     raise_version(organization)
@@ -102,8 +102,8 @@ def _check_staff(by: User | None) -> None:
         raise Forbidden("Only staff grants overrides.")
 
 
-def _check_whole(override: Override) -> None:
-    """Each kind says what it needs and nothing else; whole numbers where calls are counted."""
+def check_override(override: Override) -> None:
+    """Each kind says what it needs and nothing else; whole numbers where calls are counted. Raises OverrideIncomplete."""
     kind = OverrideKind(override.kind)
     needs = {
         "amount": kind in _COUNTED,
