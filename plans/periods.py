@@ -3,29 +3,34 @@
 The usage period is always a month from the anchor; the fee interval is one month, or twelve (ENGINE.md, section 9).
 """
 
-from calendar import monthrange
+from calendar import isleap
 from datetime import datetime
 
 MONTHS_A_YEAR = 12
+_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_FEBRUARY = 1
 
 
 def month_start(anchor: datetime, number: int) -> datetime:
     """The start of usage month `number` (0 is the anchor itself), clipped to the month's last day."""
     year, month = divmod(anchor.year * MONTHS_A_YEAR + anchor.month - 1 + number, MONTHS_A_YEAR)
-    day = anchor.day if anchor.day <= 28 else min(anchor.day, monthrange(year, month + 1)[1])
-    return anchor.replace(year=year, month=month + 1, day=day)
+    last = _DAYS[month] + (month == _FEBRUARY and isleap(year))
+    return anchor.replace(year=year, month=month + 1, day=min(anchor.day, last))
 
 
 def month_number(anchor: datetime, at: datetime) -> int:
     """The number of the usage month that contains `at`. Raises ValueError before the anchor."""
     if at < anchor:
         raise ValueError("before the anchor")
+    if at.tzinfo is not anchor.tzinfo:
+        at = at.astimezone(anchor.tzinfo)  # its year and month are read below
     number = (at.year - anchor.year) * MONTHS_A_YEAR + at.month - anchor.month
-    while month_start(anchor, number) > at:
-        number -= 1
-    while month_start(anchor, number + 1) <= at:
-        number += 1
-    return number
+    return number - 1 if month_start(anchor, number) > at else number
+
+
+def next_month(anchor: datetime, at: datetime) -> datetime:
+    """The end of the usage month that contains `at`."""
+    return month_start(anchor, month_number(anchor, at) + 1)
 
 
 def month_bounds(anchor: datetime, at: datetime) -> tuple[datetime, datetime]:

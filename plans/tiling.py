@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from plans.periods import fee_bounds, is_first_month, month_bounds
+from plans.periods import fee_bounds, is_first_month, next_month
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def first_period(version: int, months: int, *, at: datetime, trial_ends_at: date
     """The period that begins now: a trial where one ends later, or the first usage month of a new anchor."""
     if trial_ends_at is not None and trial_ends_at > at:
         return Laid(version, months, at, at, trial_ends_at, is_trial=True)
-    return Laid(version, months, at, at, month_bounds(at, at)[1])
+    return Laid(version, months, at, at, next_month(at, at))
 
 
 def following(last: Laid, *, version: int, months: int) -> Laid:
@@ -53,7 +53,7 @@ def following(last: Laid, *, version: int, months: int) -> Laid:
     start = last.ends_at
     fits = version == last.version or is_first_month(last.anchor, start, months)
     anchor = last.anchor if fits and not last.is_trial else start
-    return Laid(version, months, anchor, start, month_bounds(anchor, start)[1])
+    return Laid(version, months, anchor, start, next_month(anchor, start))
 
 
 class Act(StrEnum):

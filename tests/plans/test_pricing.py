@@ -98,6 +98,13 @@ def test_the_most_specific_price_takes_a_quantity_and_adds_what_falls_to_it() ->
     assert lines[2].dimension == "model=50%25%3Ba%3Db;region=eu"
 
 
+def test_the_order_of_prices_does_not_matter_where_one_is_more_specific() -> None:
+    other_way = replace(CLOUD, usage=CLOUD.usage[::-1])
+    for model in ("small", "50%25%3Ba%3Db"):
+        measured = ("compute", f"model={model};region=eu")
+        assert other_way.taker(measured) == 3 - (CLOUD.taker(measured) or 0)
+
+
 def test_usage_that_no_price_of_its_meter_matches_is_shown_and_not_charged() -> None:
     usage = {("egress", "to=internet"): Decimal(7), ("egress", "to="): Decimal(1), ("other", ""): Decimal(3)}
     usage["egress", "to=nowhere"] = Decimal(0)
