@@ -36,7 +36,6 @@ USAGE_KEPT_MS = 100 * 86_400_000  # counters outlive their period: late settles,
 NO_QUOTA = -1
 ANY_NUMBER = -1  # of calls at the same time
 UNTIL_PERIOD_ENDS = ("spend_cap_reached",)  # like a full quota: waiting for the span's end helps
-_NO_CAP = ("", "0")
 
 T = TypeVar("T")
 
@@ -285,8 +284,10 @@ def admit_args(request: Admission) -> tuple[list[str], list[str | bytes]]:
         str(r.org_id), r.mode, str(r.key_id), str(r.version), str(r.span_start_us), str(r.span_end_us), r.refusal,
         str(r.concurrency), str(r.meter_id), str(r.units), str(r.quota), r.quota_code, r.reservation.member,
         str(r.life_seconds * 1_000_000), _usage_expiry(r.span_end_us), str(len(r.windows)), str(len(windows)),
-        *[str(number) for window in windows for number in window], *_spend_args(r.spend),
+        *[str(number) for window in windows for number in window],
     ]  # fmt: skip
+    if r.spend is not None:
+        args += [r.spend.packed, *r.spend.fields]
     return keys, args
 
 
@@ -334,7 +335,8 @@ def settle_call(settlement: Settlement) -> Call[Settled]:
     ]
     args: list[str | bytes] = [
         r.member, str(r.units), str(settlement.units), str(r.meter_id), settlement.event, str(settlement.version),
-        str(settlement.quota), _usage_expiry(settlement.span_end_us), *_spend_args(settlement.spend),
+        str(settlement.quota), _usage_expiry(settlement.span_end_us),
+        *((settlement.spend.packed, " ".join(settlement.spend.fields)) if settlement.spend else ("", "")),
     ]  # fmt: skip
     return Call(script("settle"), keys, args, _parse_settled)
 
@@ -422,10 +424,6 @@ def _meters(fields: Sequence[bytes]) -> dict[int, tuple[int, int]]:
     values = {name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
     meters = {int(name.removeprefix("r")) for name in values}
     return {meter: (values.get(f"{meter}", 0), values.get(f"r{meter}", 0)) for meter in sorted(meters)}
-
-
-def _spend_args(spend: SpendLimit | None) -> Sequence[str | bytes]:
-    return _NO_CAP if spend is None else (spend.packed, str(len(spend.tables)), *spend.fields)
 
 
 def _usage_expiry(span_end_us: int) -> str:

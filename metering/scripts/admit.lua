@@ -2,7 +2,7 @@
 -- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 expiries, 6 refusals prefix, 7.. windows, the organization's first
 -- ARGV: 1 organization, 2 mode, 3 key, 4 version, 5 span start, 6 span end, 7 refusal, 8 calls at once (-1 any), 9 meter, 10 units,
 --       11 quota (-1 none), 12 quota code, 13 reservation, 14 life, 15 usage expiry (ms), 16 windows of the organization,
---       17 windows in all, 18.. seconds, limit; then the spend cap's tables ('' none), priced meters, fields
+--       17 windows in all, 18.. seconds, limit; then, with a spend cap, its tables and the fields of all priced meters
 local now = clock()
 local version = redis.call('HGET', KEYS[1], 'v')
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
@@ -35,14 +35,20 @@ local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local returned = {}
 if first[2] and tonumber(first[2]) <= now then returned = expired(KEYS[4], now, 4) end
 local tables = 18 + 2 * tonumber(ARGV[17])
-local held = read_counters(KEYS[3], meter, reserved_field, tables)
+local capped = ARGV[tables]
+local held
+if capped then
+  held = redis.call('HMGET', KEYS[3], meter, reserved_field, unpack(ARGV, tables + 1))
+else
+  held = redis.call('HMGET', KEYS[3], meter, reserved_field)
+end
 local reserved = whole(held[2] or '0')
 for _, r in ipairs(returned) do
   if r.usage == KEYS[3] and r.meter == meter then reserved = math.max(0, reserved - r.units) end
 end
 local used = whole(held[1] or '0') + reserved
 if code == '' and quota >= 0 and used + units > quota then code = ARGV[12] end
-if code == '' and ARGV[tables] ~= '' and cap_is_passed(tables, held, meter, units, KEYS[3], returned) then
+if code == '' and capped and cap_is_passed(capped, ARGV, tables, held, meter, units, KEYS[3], returned) then
   code = 'spend_cap_reached'
 end
 if used + units > LARGEST then refuse('counter would leave 2^53') end

@@ -2,7 +2,7 @@
 -- Where the reservation is gone it is a new admission of the true size; quantity 0 always passes.
 -- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 settled marker, 6 stream
 -- ARGV: 1 reservation, 2 reserved units, 3 actual units, 4 meter, 5 event, 6 version, 7 quota (-1 none), 8 usage expiry (ms),
---       9 the spend cap's tables ('' none), 10 priced meters, 11.. fields
+--       9 the spend cap's tables ('' none), 10 the fields of all priced meters, joined
 if redis.call('EXISTS', KEYS[5]) == 1 then return {'DONE', ''} end
 local reserved, units, quota = whole(ARGV[2]), whole(ARGV[3]), tonumber(ARGV[7])
 local meter, reserved_field, usage_expiry = ARGV[4], 'r' .. ARGV[4], whole(ARGV[8]) and ARGV[8]
@@ -20,8 +20,10 @@ if units > 0 and not open then
 end
 if units > own and quota >= 0 and settled + held_back - own + units > quota then return {'EXPIRED', ''} end
 if units > own and ARGV[9] ~= '' then
-  local priced = read_counters(KEYS[3], meter, reserved_field, 9)
-  if cap_is_passed(9, priced, meter, units - own, KEYS[3], {}) then return {'EXPIRED', ''} end
+  local fields = {}
+  for name in string.gmatch(ARGV[10], '%S+') do fields[#fields + 1] = name end
+  held = redis.call('HMGET', KEYS[3], meter, reserved_field, unpack(fields))
+  if cap_is_passed(ARGV[9], fields, 0, held, meter, units - own, KEYS[3], {}) then return {'EXPIRED', ''} end
 end
 if settled + held_back + units > LARGEST then refuse('counter would leave 2^53') end
 local seq = text(whole(shard[2] or '0') + 1)

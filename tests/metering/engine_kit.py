@@ -14,7 +14,7 @@ from metering.scripts import Script, build_script
 
 SHARD, ORG, PERIOD, METER, KEY = 17, 501, 7, 2, 40
 FOREVER = 9_000_000_000_000_000
-TOLD_CLOCK = "local function clock() return tonumber(ARGV[#ARGV]) end"
+TOLD_CLOCK = "local function clock() return tonumber(table.remove(ARGV)) end"  # the last argument, which the script never sees
 USAGE = usage_key(SHARD, ORG, "live", PERIOD)
 T = TypeVar("T")
 
