@@ -104,6 +104,9 @@ def find_standing(organization: Organization, *, at: datetime) -> Standing:
         .prefetch_related("version__components__meter", "version__rate_limits")
         .order_by("starts_at")[: PERIODS_AHEAD + 1]
     )
+    caps = newest_caps(organization, at=at)
+    if any(cap.amount_minor is not None for cap in caps.values()):  # prices matter to the door under a cap only
+        prefetch_related_objects([period.version for period in periods], "components__tiers")
     restrictions = Restriction.objects.for_organization(organization).filter(
         lifted_at=None, period__ends_at__gt=at
     )
@@ -113,7 +116,7 @@ def find_standing(organization: Organization, *, at: datetime) -> Standing:
         tuple(periods),
         tuple(active_overrides(organization, at=at)),
         tuple(restrictions),
-        tuple(newest_caps(organization, at=at).values()),
+        tuple(caps.values()),
     )
 
 
@@ -236,5 +239,4 @@ def _spend(standing: Standing, period: Period) -> SpendLimit | None:
     cap = lower_cap({CapSide(c.side): c for c in standing.caps}, period.version.currency)
     if cap is None or period.is_trial:
         return None
-    prefetch_related_objects([period.version], "components__tiers", "components__meter")
     return SpendLimit(cap.amount_minor, price_tables(period.version))

@@ -170,3 +170,11 @@ def test_test_keys_and_trials_need_no_cap(organization: Organization) -> None:
     assert terms(organization, "test").spans[0].spend is None
     Period.objects.for_organization(organization).update(is_trial=True)
     assert terms(organization).spans[0].spend is None
+
+
+def test_a_cap_costs_one_query_more(organization: Organization, django_assert_num_queries) -> None:  # type: ignore[no-untyped-def]
+    with django_assert_num_queries(8):
+        terms(organization)
+    cap(organization, 150)
+    with django_assert_num_queries(9):
+        terms(organization)
