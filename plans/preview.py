@@ -29,6 +29,11 @@ class Asked:
     unit: str
     quantity: Decimal
 
+    @property
+    def value(self) -> str:
+        """As a field shows it."""
+        return f"{self.quantity:f}"
+
 
 @dataclass(frozen=True, slots=True)
 class BillLine:

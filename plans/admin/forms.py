@@ -21,7 +21,7 @@ _TIERS_HELP = (
 class LinesField(forms.CharField):
     """A list of texts, one a line."""
 
-    widget = forms.Textarea(attrs={"rows": 4, "cols": 60})
+    widget = forms.Textarea(attrs={"rows": 4, "cols": 34})
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, list) else value
@@ -95,10 +95,14 @@ class ComponentForm(forms.ModelForm[PriceComponent]):
     class Meta:
         model = PriceComponent
         exclude = ("version",)
+        labels = {"maximum_minor": "Maximum of the line"}
         widgets = {"match": forms.Textarea(attrs={"rows": 1, "cols": 40, "spellcheck": "false"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name, value in self.initial.items():
+            if isinstance(value, Decimal):  # 50000, not 50000.000000000 or 0E-9
+                self.initial[name] = Decimal(_plain(value))
         if self.instance.pk:
             self.initial["tiers"] = tiers_as_text(self.instance)
 
