@@ -29,7 +29,7 @@ from metering.drf import Caller, CallRefused, FareboxKeyAuthentication, current_
 from metering.ingest import EventVerdict, Reported, track_usage
 from metering.models import QUANTITY
 from metering.standing import meter_standings, window_standings
-from plans.models import Meter
+from plans.models import CAPPABLE, Meter
 
 MAX_SHOWN_NAME = 60  # of an unknown field's name: an answer is not an echo of whatever was sent
 
@@ -107,7 +107,7 @@ class AccountView(APIView):
 
 def _account(record: KeyRecord, at_us: int) -> dict[str, Any]:
     span = record.span_at(at_us)
-    meters = list(Meter.objects.filter(archived_at=None).order_by("pk"))
+    meters = list(Meter.objects.filter(archived_at=None, aggregation__in=CAPPABLE).order_by("pk"))
     standings = meter_standings(record, span, [m.pk for m in meters]) if span else []
     return {
         "organization": record.organization_public_id,

@@ -213,7 +213,8 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class TrackedEvent:
-    """Usage that happened elsewhere, already sized. `claim` is `claim_digest` of its caller's id."""
+    """Usage that happened elsewhere, already sized. `claim` is `claim_digest` of its caller's id. The counter of a maximum
+    becomes the largest of its events, that of other meters their sum."""
 
     org_id: int
     mode: str
@@ -223,6 +224,7 @@ class TrackedEvent:
     claim: str
     span_end_us: int
     event: bytes
+    is_maximum: bool = False
 
 
 class Verdict(StrEnum):
@@ -361,7 +363,8 @@ def track_call(shard: int, events: Sequence[TrackedEvent]) -> Call[list[Verdict]
             usage_key(shard, e.org_id, e.mode, e.period_id),
             claim_key(shard, e.org_id, e.claim),
         ]
-        args += [str(e.meter_id), str(e.units), _usage_expiry(e.span_end_us), e.event]
+        units = f"^{e.units}" if e.is_maximum else str(e.units)
+        args += [str(e.meter_id), units, _usage_expiry(e.span_end_us), e.event]
     return Call(script("track"), keys, args, lambda reply: [Verdict(word.decode()) for word in reply])
 
 

@@ -25,7 +25,7 @@ from metering.engine import Engine, MeteringUnavailable
 from metering.events import Event
 from metering.measuring import Measure, Unmeasurable, measure
 from metering.models import UsageEventKey
-from plans.models import Meter, Period
+from plans.models import CAPPABLE, Aggregation, Meter, Period
 
 SOURCE = "api"
 PROPERTIES_BYTES = 2048
@@ -138,7 +138,7 @@ def _size(place: int, reported: Reported, books: _Books, at: datetime) -> _Sized
     event = _event(reported, measured, organization, meter, period, occurred_at, at)
     tracked = TrackedEvent(
         org_id=organization.pk, mode=reported.mode, period_id=period.pk, meter_id=meter.pk,
-        units=measured.units, claim=claim_digest(SOURCE, reported.idempotency_key),
+        units=_counted_units(meter, measured), is_maximum=meter.aggregation == Aggregation.MAX, claim=claim_digest(SOURCE, reported.idempotency_key),
         span_end_us=to_micros(period.ends_at), event=event.to_json(),
     )  # fmt: skip
     return _Sized(place, organization.shard, event, tracked)
@@ -185,6 +185,11 @@ def _measure(reported: Reported, meter: Meter) -> Measure:
         return measure(meter, quantity=reported.quantity, unit=reported.unit, properties=reported.properties)
     except Unmeasurable as error:
         raise _Rejected(error.code, error.field) from None
+
+
+def _counted_units(meter: Meter, measured: Measure) -> int:
+    """Counters are what doors can bound: sums, counts and maxima. Other readings stand in the ledger alone."""
+    return measured.units if meter.aggregation in CAPPABLE else 0
 
 
 def _check_properties(properties: dict[str, Any] | None) -> None:

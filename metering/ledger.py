@@ -12,14 +12,17 @@ from typing import cast
 
 import psycopg
 from django.db import DataError, IntegrityError, connection, transaction
+from django.db.models import Max
 
 from metering.entries import COLUMNS, Entry, copy_lines
 from metering.events import VOID
 from metering.ledger_sql import BATCH_TABLE, CLAIM_IDS, CORRECT_DUPLICATES, INSERT
-from metering.models import CounterCorrection, DeadLetter
+from metering.models import CounterCorrection, DeadLetter, PeriodTotal
 from metering.partitions import make_partitions
 from metering.totals_sql import AFTER_VOIDS_OF_BATCH
+from plans.models import ADDITIVE, Aggregation, Meter
 
+CounterKey = tuple[int, str, int, int]  # organization, mode, meter, period
 LOCK_CLASS = 1_178_747_215  # advisory locks of the shards; partitions use the next number
 # Errors that the data of a batch can cause; anything else (a deadlock, a lost server) fails the batch as a whole.
 DATA_ERRORS = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
@@ -102,6 +105,7 @@ def _store_or_halve(shard: int, entries: Sequence[Entry], uncounted: Uncounted |
 
 
 def _store(shard: int, entries: Sequence[Entry], uncounted: Uncounted | None) -> Stored:
+    counted_before = _maxima(entries) if uncounted is not None and uncounted.epoch else {}
     with connection.cursor() as cursor:
         cursor.execute(BATCH_TABLE)
         cursor.execute("DELETE FROM usage_batch_2")  # what an earlier half of the same transaction left
@@ -118,13 +122,36 @@ def _store(shard: int, entries: Sequence[Entry], uncounted: Uncounted | None) ->
         if stored < len(entries) and uncounted is None:
             cursor.execute(CORRECT_DUPLICATES)
     if uncounted is not None and uncounted.epoch:
-        _correct_sums(shard, sums, uncounted)
+        _correct_counters(shard, _growth(sums, counted_before, _maxima(entries)), uncounted)
     return Stored(stored=stored, repeated=len(entries) - stored)
 
 
-def _correct_sums(
-    shard: int, sums: Sequence[tuple[int, str, int, int, Decimal, int]], uncounted: Uncounted
-) -> None:
+def _maxima(entries: Sequence[Entry]) -> dict[CounterKey, Decimal]:
+    """What the totals have as the largest reading of the maxima that these entries are about."""
+    events = [entry.event for entry in entries if entry.event is not None]
+    totals = PeriodTotal.objects.filter(
+        organization_id__in={event.organization_id for event in events},
+        meter_id__in=Meter.objects.filter(aggregation=Aggregation.MAX).values("pk"),
+        period_id__in={event.period_id for event in events},
+    )
+    rows = totals.values_list("organization_id", "mode", "meter_id", "period_id").annotate(most=Max("max"))
+    return {(row[0], row[1], row[2], row[3]): row[4] for row in rows}
+
+
+def _growth(
+    sums: Sequence[tuple[int, str, int, int, Decimal, int]],
+    before: dict[CounterKey, Decimal],
+    after: dict[CounterKey, Decimal],
+) -> dict[CounterKey, Decimal]:
+    """By how much counters have to grow: sums by what was added, maxima up to the new one (never down: what is not
+    drained yet may be larger), other readings not at all, because nothing counts them."""
+    others = set(Meter.objects.exclude(aggregation__in=ADDITIVE).values_list("pk", flat=True))
+    growth = {(row[0], row[1], row[2], row[3]): row[4] for row in sums if row[2] not in others}
+    grown = {key: most - before.get(key, Decimal(0)) for key, most in after.items()}
+    return growth | {key: more for key, more in grown.items() if more > 0}
+
+
+def _correct_counters(shard: int, growth: dict[CounterKey, Decimal], uncounted: Uncounted) -> None:
     CounterCorrection.objects.bulk_create(
         CounterCorrection(
             shard=shard,
@@ -136,7 +163,7 @@ def _correct_sums(
             quantity=quantity,
             reason=uncounted.reason,
         )
-        for organization_id, mode, meter_id, period_id, quantity, _ in sums
+        for (organization_id, mode, meter_id, period_id), quantity in growth.items()
         if quantity
     )
 

@@ -155,13 +155,14 @@ SELECT organization_id, mode, meter_id, period_id, sum(quantity), count(*) FROM 
 )
 
 # What was counted by a door but is no row of its own: the id or its caller's id is taken. An entry that was delivered
-# again has its own row (same number), and is none.
+# again has its own row (same number), and is none. A maximum keeps what was counted: nobody knows what it was before.
 CORRECT_DUPLICATES = """
 INSERT INTO usage_counter_correction (
     shard, epoch, seq, organization_id, mode, meter_id, period_id, quantity, reason, event_id
 )
-SELECT b.shard, b.epoch, b.seq, b.organization_id, b.mode, b.meter_id, b.period_id, -b.quantity, 'duplicate', b.id
-FROM usage_batch_2 b
+SELECT b.shard, b.epoch, b.seq, b.organization_id, b.mode, b.meter_id, b.period_id,
+    CASE WHEN m.aggregation NOT IN ('sum', 'count') THEN 0 ELSE -b.quantity END, 'duplicate', b.id
+FROM usage_batch_2 b LEFT JOIN plans_meter m ON m.id = b.meter_id
 WHERE NOT EXISTS (
     SELECT FROM usage_event e
     WHERE e.organization_id = b.organization_id AND e.id = b.id

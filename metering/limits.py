@@ -265,7 +265,8 @@ class DoorModel:
         if (event.org_id, event.claim) in self.claims:
             return Verdict.DUPLICATE
         self.claims.add((event.org_id, event.claim))
-        self.usage[_usage_name(event)].settled += event.units
+        usage = self.usage[_usage_name(event)]
+        usage.settled = max(usage.settled, event.units) if event.is_maximum else usage.settled + event.units
         self.stream.append(event.event)
         return Verdict.ACCEPTED
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import structlog
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import Max, Sum
 
 from accounts.models import Organization
 from core.clock import to_micros
@@ -26,7 +26,7 @@ from metering.engine import Engine, RestoreOutcome
 from metering.ledger import lock_shard
 from metering.models import PeriodTotal
 from plans.door import smallest_units
-from plans.models import Meter, Period
+from plans.models import CAPPABLE, Aggregation, Meter, Period
 
 log = structlog.get_logger(__name__)
 
@@ -92,9 +92,12 @@ def _counters(organization: Organization, periods: Sequence[Period]) -> Mapping[
     decimals = dict(Meter.objects.values_list("pk", "decimals"))
     totals = PeriodTotal.objects.for_organization(organization).filter(period_id__in=[p.pk for p in periods])
     counters: dict[str, dict[int, int]] = {}
-    for mode, period_id, meter_id, quantity in totals.values_list("mode", "period_id", "meter_id").annotate(
-        quantity=Sum("sum")
-    ):
+    kinds = dict(Meter.objects.filter(aggregation__in=CAPPABLE).values_list("pk", "aggregation"))
+    by_meter = totals.values_list("mode", "period_id", "meter_id").annotate(total=Sum("sum"), most=Max("max"))
+    for mode, period_id, meter_id, total, most in by_meter:
+        if meter_id not in kinds:
+            continue
+        quantity = most if kinds[meter_id] == Aggregation.MAX else total
         key = usage_key(organization.shard, organization.pk, mode, period_id)
         units = smallest_units(max(quantity, Decimal(0)), decimals.get(meter_id, 0))
         counters.setdefault(key, {})[meter_id] = units

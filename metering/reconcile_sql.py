@@ -20,7 +20,10 @@ SELECT e.organization_id, e.mode, e.meter_id, e.period_id, date_trunc('hour', e.
     count(*) FILTER (WHERE e.reason = '' AND v.corrects_id IS NULL) AS billed_count,
     coalesce(min(e.quantity) FILTER (WHERE e.reason = '' AND v.corrects_id IS NULL), 0) AS min,
     coalesce(max(e.quantity) FILTER (WHERE e.reason = '' AND v.corrects_id IS NULL), 0) AS max,
-    coalesce(sum(e.quantity) FILTER (WHERE (e.epoch = c.epoch AND e.seq > c.seq) IS NOT TRUE), 0) AS cut_sum
+    coalesce(sum(e.quantity) FILTER (WHERE (e.epoch = c.epoch AND e.seq > c.seq) IS NOT TRUE), 0) AS cut_sum,
+    coalesce(max(e.quantity) FILTER (
+        WHERE (e.epoch = c.epoch AND e.seq > c.seq) IS NOT TRUE AND e.reason = '' AND v.corrects_id IS NULL
+    ), 0) AS cut_max
 FROM usage_event e LEFT JOIN reconcile_cut c USING (organization_id)
 LEFT JOIN (
     SELECT organization_id, corrects_id FROM usage_event WHERE corrects_id IS NOT NULL AND reason = 'void'
@@ -117,10 +120,13 @@ LIMIT 200
 # Corrections that Redis was not told at its cut; the cut names the last one that it was told.
 LINES = """
 SELECT organization_id, mode, meter_id, period_id,
-    coalesce(e.sum, 0), coalesce(t.sum, 0), coalesce(p.sum, 0), coalesce(e.cut_sum, 0) - coalesce(w.sum, 0),
+    coalesce(e.sum, 0), coalesce(t.sum, 0), coalesce(p.sum, 0),
+    CASE WHEN m.aggregation = 'max' THEN coalesce(e.cut_max, 0) WHEN m.aggregation NOT IN ('sum', 'count') THEN 0
+        ELSE coalesce(e.cut_sum, 0) END - coalesce(w.sum, 0),
     coalesce(e.count, 0)
 FROM (
-    SELECT organization_id, mode, meter_id, period_id, sum(sum) AS sum, sum(cut_sum) AS cut_sum, sum(count) AS count
+    SELECT organization_id, mode, meter_id, period_id, sum(sum) AS sum, sum(cut_sum) AS cut_sum, max(cut_max) AS cut_max,
+        sum(count) AS count
     FROM reconcile_hour GROUP BY 1, 2, 3, 4
 ) e
 FULL JOIN (
@@ -139,6 +145,7 @@ FULL JOIN (
     WHERE c.epoch = x.epoch AND c.id > x.corrected AND c.seq <= x.seq
     GROUP BY 1, 2, 3, 4
 ) w USING (organization_id, mode, meter_id, period_id)
+LEFT JOIN plans_meter m ON m.id = meter_id
 ORDER BY 1, 2, 3, 4
 """
 

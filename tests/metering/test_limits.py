@@ -230,10 +230,17 @@ class DoorMachine(RuleBasedStateMachine):
         assert found == self.model.sweep(org_id, now_us=self.now)
 
     @rule(
-        org_id=ORGS, claims=st.lists(st.sampled_from("abc"), min_size=1, max_size=3), units=st.integers(0, 4)
+        org_id=ORGS,
+        claims=st.lists(st.sampled_from("abc"), min_size=1, max_size=3),
+        units=st.integers(0, 4),
+        is_maximum=st.booleans(),
     )
-    def track(self, org_id: int, claims: list[str], units: int) -> None:
-        events = [TrackedEvent(org_id, "live", 7, 2, units, claim, FOREVER, b"{}") for claim in claims]
+    def track(self, org_id: int, claims: list[str], units: int, *, is_maximum: bool) -> None:
+        meter = 3 if is_maximum else 2
+        events = [
+            TrackedEvent(org_id, "live", 7, meter, units + n, claim, FOREVER, b"{}", is_maximum)
+            for n, claim in enumerate(claims)
+        ]
         assert self.engine.run(track_call(SHARD, events)) == self.model.track(events)
 
     @invariant()

@@ -4,19 +4,27 @@ from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.exceptions import ValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clock import now
+from core.clock import now, to_micros
+from core.ids import event_id
+from core.redis import usage_redis
+from core.redis_layout import usage_key
 from metering.drain import drain_all
+from metering.events import Event
 from metering.measuring import LARGEST_UNITS, Measure, Unmeasurable, measure, passes
 from metering.models import UsageEvent
 from metering.period_usage import period_quantities
 from metering.queries import Unbilled, unbilled_calls
+from metering.rebuild import rebuild_counters
 from metering.reconcile import reconcile
+from metering.services import ingest_history
+from metering.usage_corrections import correct_usage
 from plans.dimensions import canonical
 from plans.models import Aggregation, Meter, TimeUnit
 from plans.queries import current_period
@@ -128,7 +136,7 @@ def test_the_drain_writes_dimensions_as_python_does(ledger: Ledger, properties: 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("kind", "units", "match"),
-    [(Aggregation.COUNT, 1, ""), (Aggregation.MAX, 3, ""), (Aggregation.COUNT, 2, "one each"), (Aggregation.LAST, 1, "reported"),
+    [(Aggregation.COUNT, 1, ""), (Aggregation.SUM, 3, ""), (Aggregation.MAX, 1, "reported"), (Aggregation.COUNT, 2, "one each"), (Aggregation.LAST, 1, "reported"),
      (Aggregation.UNIQUE, 1, "reported"), (Aggregation.TIME_WEIGHTED, 1, "reported")],
 )  # fmt: skip
 def test_a_call_is_no_reading(kind: str, units: int, match: str) -> None:
@@ -172,6 +180,46 @@ def test_egress_in_bytes_is_billed_in_gigabytes_and_ingress_is_free(reporter: Re
     found = unbilled_calls(reporter.organization, period=period, mode="live")
     assert found == [Unbilled("filtered", 1)]
     assert reconcile(at=now()).is_equal
+
+
+def test_the_counter_of_a_maximum_is_the_largest_report_and_never_too_small(reporter: Reporter) -> None:
+    seats = Meter.objects.create(slug="seats", name="Seats", unit="seat", aggregation=Aggregation.MAX)
+    lasts = Meter.objects.create(slug="disks", name="Disks", unit="disk", aggregation=Aggregation.LAST)
+    period = current_period(reporter.organization, at=now())
+    key = usage_key(reporter.organization.shard, reporter.organization.pk, "live", period.pk)
+
+    def counter(meter: Meter = seats) -> int:
+        drain_all(at=now())
+        assert reconcile(at=now()).is_equal
+        return int(usage_redis().hget(key, str(meter.pk)) or 0)  # type: ignore[arg-type]
+
+    reported = [
+        reporter.event(meter=slug, quantity=str(n), idempotency_key=f"{slug}-{n}")
+        for slug in ("seats", "disks")
+        for n in (3, 5, 4)
+    ]
+    verdicts = reporter.send(*reported)
+    assert (counter(), counter(lasts)) == (5, 0)
+    correct_usage(UUID(verdicts[1]["event_id"]), quantity=None, reason="test", by=None, at=now())
+    assert counter() == 5
+    rebuild_counters(at=now(), organization=reporter.organization, reset=True)
+    assert (counter(), counter(lasts)) == (4, 0)
+    past = UsageEvent.objects.get(id=verdicts[2]["event_id"])
+    at_us = to_micros(past.occurred_at)
+    history = [
+        Event(
+            id=event_id(at_us, n), occurred_at_us=at_us, organization_id=past.organization_id, mode="live",
+            meter_id=seats.pk, period_id=period.pk, quantity=Decimal(n), door="ingest",
+        )
+        for n in (2, 9, 7)
+    ]  # fmt: skip
+    ingest_history(history, at=now())
+    assert counter() == 9
+    correct_usage(history[0].id, quantity=Decimal(12), reason="test", by=None, at=now())
+    assert counter() == 12
+    assert quantities(reporter)["seats", ""] == 12
+    usage_redis().hincrby(key, str(seats.pk), -1)
+    assert {one.kind for one in reconcile(at=now()).differences} == {"counter"}
 
 
 def test_users_are_counted_and_readings_are_weighed(reporter: Reporter) -> None:

@@ -31,9 +31,9 @@ def fill(ledger: Ledger) -> None:
     drain_all(at=now())
     calls, ledger.meter = ledger.meter, unique_meter()
     for user in ("ann", "bob", "ann", None, "cleo"):
-        ledger.append(ledger.event(now_us(), properties={"user": user}), counted=True)
+        ledger.append(ledger.event(now_us(), properties={"user": user}))
     drain_all(at=now())
-    ledger.append(ledger.event(now_us(), properties={"user": "bob"}), counted=True)
+    ledger.append(ledger.event(now_us(), properties={"user": "bob"}))
     drain_all(at=now())
     ledger.meter = calls
 
