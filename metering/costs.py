@@ -17,7 +17,15 @@ from core.money import to_major
 from metering.queries import period_quantities, quantities_by_period
 from plans.caps import usage_bound_minor
 from plans.history import monthly_fee_minor
-from plans.models import Interval, OverCap, Period, PlanVersion, SpendCap
+from plans.models import (
+    Interval,
+    OverCap,
+    Period,
+    PlanVersion,
+    SpendCap,
+    SubscriptionEvent,
+    SubscriptionEventKind,
+)
 from plans.periods import is_first_month
 from plans.pricing import Line, Rated, Terms, Usage, rate_period, trial_terms
 from plans.proration import credit_line, shortened_minimum
@@ -88,9 +96,9 @@ def rate(rules: CostRules, quantities: Usage) -> Rated:
 
 
 def cost_rules(periods: Sequence[Period]) -> list[CostRules]:
-    """The rules of these periods, in their order; two queries for all of them, and some for each customer with a cap."""
+    """The rules of these periods, in their order; three queries for all of them, and some for each customer with a cap."""
     terms: dict[int, tuple[Terms, Terms]] = {}
-    upgraded, capped = _closed_by_change(periods), _with_caps(periods)
+    upgraded, capped, unpaid = _closed_by_change(periods), _with_caps(periods), _after_unpaid_trials(periods)
     found = []
     for period in periods:
         version = period.version
@@ -98,7 +106,7 @@ def cost_rules(periods: Sequence[Period]) -> list[CostRules]:
             own = terms_of(version)
             terms[version.pk] = own, trial_terms(own)
         paid, free = terms[version.pk]
-        if period.is_trial:
+        if period.is_trial or period.pk in unpaid:
             found.append(CostRules(free, charge_fee=False, charge_minimum=False))
             continue
         bound = None
@@ -121,6 +129,16 @@ def _closed_by_change(periods: Iterable[Period]) -> set[int]:
     ).exclude(version=OuterRef("version"))
     rows = Period.objects.filter(pk__in=[period.pk for period in periods], is_trial=False)
     return set(rows.filter(Exists(after)).values_list("pk", flat=True))
+
+
+def _after_unpaid_trials(periods: Iterable[Period]) -> set[int]:
+    """Ids of periods after a trial that had ended without payment and before anybody paid: the door was closed, and what
+    nobody could use costs nothing. Read from the log, which stays as it was."""
+    log = SubscriptionEvent.objects.filter(subscription=OuterRef("subscription"))
+    ended = log.filter(kind=SubscriptionEventKind.TRIAL_ENDED, at__lte=OuterRef("starts_at"))
+    paid = log.filter(kind=SubscriptionEventKind.TRIAL_CONVERTED, at__lt=OuterRef("ends_at"))
+    rows = Period.objects.filter(pk__in=[period.pk for period in periods], is_trial=False)
+    return set(rows.filter(Exists(ended), ~Exists(paid)).values_list("pk", flat=True))
 
 
 def _with_caps(periods: Iterable[Period]) -> set[int]:

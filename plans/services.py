@@ -9,7 +9,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
 from accounts.permissions import check_can_decide_plan
 from core.errors import PortalError
-from plans.history import log_ended_trials, record_end, record_event
+from plans.history import log_ended_trials, record_end, record_event, record_trial_end
 from plans.laying import PERIODS_LAID_AHEAD, lay_ahead, lay_periods, paid_until, relay_future
 from plans.models import (
     Period,
@@ -225,10 +225,12 @@ def undo_cancellation(*, subscription: Subscription, by: User | None, at: dateti
 
 @transaction.atomic
 def activate_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
-    """Somebody pays: the door stays open after the trial, and a suspension for payment ends. Raises NothingToChange."""
+    """Somebody pays: the door stays open after the trial, and a suspension for payment ends. Where the trial had ended
+    before, months begin now: the door was closed, and that time costs nothing. Raises NothingToChange."""
     subscription = _reread(subscription)
     if subscription.ended_at is not None:
         raise NothingToChange("This subscription has ended.")
+    _resume_after_trial(subscription, at)
     was = subscription.status
     subscription.status, subscription.past_due_since = SubscriptionStatus.ACTIVE, None
     subscription.save(update_fields=["status", "past_due_since"])
@@ -436,6 +438,21 @@ def _upgrade(
         ]
     )
     record_event(subscription, SubscriptionEventKind.PLAN_CHANGED, at=at, previous_version=old)
+    _begin_anew(subscription, at)
+
+
+def _resume_after_trial(subscription: Subscription, at: datetime) -> None:
+    """Where a trial has ended without payment, months begin now; until now the door was closed, which the log has to say."""
+    if subscription.status != SubscriptionStatus.TRIALING or not _is_past(subscription.trial_ends_at, at):
+        return
+    _take_next(subscription, at)
+    if subscription.status == SubscriptionStatus.TRIALING:  # on Free it has become active: nothing was closed
+        record_trial_end(subscription, at=at)
+        _begin_anew(subscription, at)
+
+
+def _begin_anew(subscription: Subscription, at: datetime) -> None:
+    """Close the present period and begin another with an anchor of its own."""
     subscription.periods.filter(starts_at__gte=at).delete()
     subscription.periods.filter(ends_at__gt=at).update(ends_at=at)
     lay_periods(subscription, start=at)

@@ -2,18 +2,21 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 
 from billing.models import LineKind, Statement
 from billing.recompute import recompute
 from billing.statements import finalise_due
+from core.clock import now
 from metering.costs import period_cost
 from plans.caps import set_cap
 from plans.models import CapSide
-from plans.services import change_plan
+from plans.periods import month_bounds
+from plans.services import activate_subscription, change_plan, roll_periods, start_subscription
 from tests.billing.kit import HOUR, Customer
-from tests.factories import create_plan
+from tests.factories import create_organization, create_plan
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -78,3 +81,41 @@ def test_late_usage_above_the_cap_costs_nothing() -> None:
     adjustments = acme.finalise(1).lines.filter(kind=LineKind.ADJUSTMENT)
 
     assert sorted(adjustments.values_list("amount_minor", flat=True)) == [-450, 500]
+
+
+@pytest.mark.parametrize("rolled", [True, False])
+def test_time_after_an_unpaid_trial_costs_nothing_and_months_begin_with_the_payment(rolled: bool) -> None:
+    at = now() - 90 * DAY
+    tried = create_plan("tried", fee_minor=4_900, trial_days=14, unit_price=Decimal(1))
+    organization = create_organization(plan="", at=at)
+    subscription = start_subscription(organization=organization, version=tried, by=None, at=at)
+    paid_at = at + 50 * DAY
+    if rolled:
+        roll_periods(at=paid_at - HOUR)
+    activate_subscription(subscription=subscription, by=None, at=paid_at)
+
+    finalise_due(at=at + 85 * DAY)
+
+    rows = Statement.objects.for_organization(organization).order_by("starts_at")
+    assert [(row.ends_at, row.total_minor) for row in rows][-2:] == [
+        (paid_at, 0),
+        (month_bounds(paid_at, paid_at)[1], 4_900),
+    ]
+    assert sum(row.total_minor for row in rows) == 4_900
+    assert all(one.ends_at == other.starts_at for one, other in pairwise(rows))
+    assert all(recompute(row) == [] for row in rows)
+
+
+def test_a_customer_who_never_pays_after_the_trial_is_sent_nothing() -> None:
+    at = now() - 90 * DAY
+    tried = create_plan("tried", fee_minor=4_900, trial_days=14, unit_price=Decimal(1))
+    organization = create_organization(plan="", at=at)
+    start_subscription(organization=organization, version=tried, by=None, at=at)
+    roll_periods(at=at + 85 * DAY)
+
+    finalise_due(at=at + 85 * DAY)
+
+    totals = Statement.objects.for_organization(organization).values_list("total_minor", flat=True)
+    assert list(totals) == [0, 0, 0]
+    present = organization.periods.filter(starts_at__lte=at + 85 * DAY).latest("starts_at")
+    assert period_cost(organization, period=present).total_minor == 0
