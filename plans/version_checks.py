@@ -73,9 +73,9 @@ def _count_fault(quantity: Decimal, decimals: int) -> str:
 
 def _bounded(component: PriceComponent) -> Iterator[str]:
     meter = component.meter
-    if component.hard_quota is not None and meter.aggregation not in CAPPABLE:
+    if component.hard_quota is not None and not meter.is_additive:  # a maximum is only known afterwards
         yield (
-            f"A hard quota needs a meter that sums, counts or takes the maximum; this one is {meter.get_aggregation_display().lower()}. "
+            f"A hard quota needs a meter that sums or counts; this one is {meter.get_aggregation_display().lower()}. "
             "Give it a price (0 is free) and set an alert."
         )
 

@@ -139,8 +139,9 @@ def test_prices_that_leave_questions_are_refused(price: dict[str, Any], words: s
 
 
 def test_a_hard_quota_needs_a_meter_that_the_door_can_bound() -> None:
-    for aggregation in (Aggregation.SUM, Aggregation.COUNT, Aggregation.MAX):
+    for aggregation in (Aggregation.SUM, Aggregation.COUNT):
         assert refusal({"meter": meter(aggregation), "included": D(5)}) == ""
+    assert "this one is maximum" in refusal({"meter": meter(Aggregation.MAX), "included": D(5)})
     last = meter(Aggregation.LAST)
     assert "A hard quota needs a meter that sums" in refusal({"meter": last, "included": D(5)})
     assert "A hard quota needs" in refusal({"meter": last, "unit_price": D(1), "quota": D(5)})

@@ -112,7 +112,8 @@ def test_a_trial_may_use_what_costs_nothing(organization: Organization) -> None:
 
 def test_meters_that_the_door_cannot_count_have_no_quota_there(organization: Organization) -> None:
     seats = meter("seats", aggregation="max")
-    put_on(organization, version_of(component(seats, included=5)))
+    put_on(organization, version_of(component(seats, included=5, unit_price=Decimal(1))))
+    Period.objects.for_organization(organization).update(is_trial=True)
     assert terms(organization).spans[0].quota(seats.pk) == -1
 
 
