@@ -11,6 +11,7 @@ from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
 from dashboard.plan_cards import plan_card
 from dashboard.plan_status import plan_status
+from plans.caps import dropped_caps, newest_caps
 from plans.models import Plan, PlanVersion, Subscription
 from plans.queries import current_subscription, newest_version, public_plans, public_versions
 from plans.services import cancel_subscription, change_plan, preview_change, undo_cancellation
@@ -45,6 +46,7 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
         "card": plan_card(version, signed_in=True),
         "change": preview_change(subscription=subscription, version=version, at=at),
         "lost": sorted(set(subscription.version.texts) - set(version.texts)),
+        "caps_lost": dropped_caps(newest_caps(request.organization, at=at), version.currency),
     }
     return render(request, "dashboard/plan_change.html", context, status=422 if error else 200)
 

@@ -113,3 +113,12 @@ def test_a_cap_of_another_currency_is_named_as_gone(cast: Cast, client: Client) 
     client.post(SET, {"amount": "25"})
     put_on(cast.northwind, version_of(currency="EUR"))
     assert "The cap of $25.00 no longer holds" in page(client)
+
+
+def test_a_change_of_plan_to_another_currency_says_that_the_cap_goes(cast: Cast, client: Client) -> None:
+    put_on(cast.northwind, version_of(currency="EUR"))
+    client.force_login(cast.alice)
+    change = "/plan/to/professional/"
+    assert "will not hold" not in client.get(change).content.decode()
+    client.post(SET, {"amount": "25"})
+    assert "The spend cap of €25.00 will not hold" in client.get(change).content.decode()
