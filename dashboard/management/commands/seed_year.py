@@ -2,16 +2,17 @@
 
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Organization
 from billing.models import Statement
+from billing.queries import mrr_by_plan
 from billing.recompute import recompute, standing_statements
-from billing.revenue import MonthRevenue, Movement, adds_up
-from billing.revenue_queries import movements
+from billing.revenue import MonthRevenue, Movement, mrr_at
+from billing.revenue_queries import log_events, movements
 from core.clock import now
 from core.money import format_money
 from dashboard.seeding.world import STAFF_EMAIL, make_catalogue, make_person
@@ -77,13 +78,22 @@ class Command(BaseCommand):
         return outcome.is_equal
 
     def _movements(self, year: Year) -> bool:
-        last = year.start + (year.days - 1) * DAY
+        """Each month's movements against what the log says at its end, the last also against the subscriptions of now."""
+        last, log = year.start + (year.days - 1) * DAY, list(log_events())
         months = movements(first=year.start.date(), last=last.date(), currency=CURRENCY)
+        unequal = 0
         for month in months:
+            turn = datetime.combine((month.month + 31 * DAY).replace(day=1), datetime.min.time(), UTC)
+            standing = sum(mrr_at(log, at=turn - timedelta(microseconds=1)).values())
+            unequal += month.end_minor != standing
             self.stdout.write(_line(month))
-        equal = adds_up(months)
-        self.stdout.write(f"movements {'add up in every month' if equal else 'DO NOT ADD UP'}")
-        return equal
+        now_minor = sum(plan.mrr_minor for plan in mrr_by_plan(at=last + DAY))
+        unequal += months[-1].end_minor != now_minor
+        self.stdout.write(f"subscriptions of now {format_money(now_minor, CURRENCY)}")
+        self.stdout.write(
+            "movements add up in every month" if not unequal else f"movements: {unequal} DIFFER"
+        )
+        return not unequal
 
 
 def _line(month: MonthRevenue) -> str:
