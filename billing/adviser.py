@@ -71,8 +71,8 @@ def find_advice(organization: Organization, *, at: datetime) -> Advice | None:
 
 def is_worth_saying(advice: Advice) -> bool:
     """Whether the difference is large enough to trouble somebody with it."""
-    least = LEAST_MAJOR * 10 ** exponent(advice.version.currency)
-    return advice.saved_minor >= max(least, advice.paid_minor / Decimal(LEAST_SHARE))
+    least: int = LEAST_MAJOR * 10 ** exponent(advice.version.currency)
+    return advice.saved_minor >= least and advice.saved_minor * LEAST_SHARE >= advice.paid_minor
 
 
 def fits_quotas(version: PlanVersion, quantities: Quantities) -> bool:
@@ -81,10 +81,12 @@ def fits_quotas(version: PlanVersion, quantities: Quantities) -> bool:
     for (meter, _), quantity in quantities.items():
         by_meter[meter] = by_meter.get(meter, Decimal(0)) + quantity
     quotas = {c.meter.slug: c.hard_quota for c in version.components.all()}
-    return all(
-        not quantity or (meter in quotas and (quotas[meter] is None or quantity <= quotas[meter]))
-        for meter, quantity in by_meter.items()
-    )
+    return all(_fits(quotas, meter, quantity) for meter, quantity in by_meter.items() if quantity)
+
+
+def _fits(quotas: Mapping[str, Decimal | None], meter: str, quantity: Decimal) -> bool:
+    quota = quotas.get(meter, Decimal(0))  # a meter that is not sold there has nothing to give
+    return quota is None or quantity <= quota
 
 
 def _closed_periods(organization: Organization, at: datetime) -> list[Period]:

@@ -47,7 +47,7 @@ class Command(BaseCommand):
             if self.stdout.isatty():
                 self.stdout.write(f"day {day} of {days}", ending="\r")
         self.stdout.write(f"{days} days in {time.monotonic() - began:.0f} s")
-        for name in type(year.tally).__slots__:  # type: ignore[attr-defined]
+        for name in type(year.tally).__slots__:
             self.stdout.write(f"{name.replace('_', ' ')} {getattr(year.tally, name)}")
         checks = [self._recomputed(), self._reconciled(), self._movements(year)]
         if not all(checks):
