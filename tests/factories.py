@@ -5,6 +5,8 @@ from decimal import Decimal
 from itertools import count
 
 from accounts.models import Membership, Organization, Role, User
+from billing.accounts import get_account
+from billing.models import Statement, StatementKind
 from core.clock import now
 from keys.models import ApiKey
 from keys.services import IssuedKey, issue_key
@@ -180,3 +182,23 @@ def create_plan(
     for seconds, calls in windows or ((60, per_minute),):
         RateLimit.objects.create(version=version, window_seconds=seconds, calls=calls)
     return publish_version(version=version, by=None, at=now())
+
+
+def create_statement(organization: Organization, *, total_minor: int = 0, number: str = "") -> Statement:
+    """A final statement of the organization's first period, without lines."""
+    period = organization.periods.select_related("version").earliest("starts_at")
+    account = get_account(organization)
+    return Statement.objects.create(
+        organization=organization,
+        subscription=period.subscription,
+        period=period,
+        version=period.version,
+        kind=StatementKind.PERIOD,
+        number=number or f"{account.number_prefix}-9001",
+        currency=period.version.currency,
+        total_minor=total_minor,
+        starts_at=period.starts_at,
+        ends_at=period.ends_at,
+        cut_at=now(),
+        finalised_at=now(),
+    )

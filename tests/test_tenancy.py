@@ -14,10 +14,11 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from accounts.models import Invitation, Membership, Role, User
 from accounts.services import invite_member
+from billing.models import Statement
 from core.clock import now
 from keys.models import ApiKey, OwnerKey
 from tests.cast import Cast, create_cast
-from tests.factories import PASSWORD, create_key, create_membership, create_user
+from tests.factories import PASSWORD, create_key, create_membership, create_statement, create_user
 
 # For everybody, signed in or not; nothing of a tenant is on them.
 PUBLIC = {
@@ -30,7 +31,11 @@ PUBLIC = {
 # Opened by a secret in the address (hashed in the database), or there only where mails are kept (development).
 BY_SECRET = {"dashboard:invitation-accept"}
 DEVELOPMENT = {"dashboard:mailbox", "dashboard:mailbox-message"}
-STAFF = {"dashboard:staff-overview", "dashboard:staff-correct"}
+STAFF = {
+    "dashboard:staff-overview", "dashboard:staff-correct", "dashboard:staff-unpaid", "dashboard:staff-customer-billing",
+    "dashboard:staff-credit-grant", "dashboard:staff-document", "dashboard:staff-document-pdf", "dashboard:staff-document-csv",
+    "dashboard:staff-document-act",
+}  # fmt: skip
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
 BY_KEY = {"api-account", "api-track", "api-correct", "api-statements", "api-statement", "api-places-search", "api-places-reverse"}
 # The reader's own organization, from the session: no id in the address.
@@ -39,17 +44,24 @@ OWN = {
     "dashboard:plan", "dashboard:plan-cancel", "dashboard:plan-keep", "dashboard:onboarding", "dashboard:team",
     "dashboard:organization-create", "dashboard:organization-switch", "dashboard:ownership-transfer",
     "dashboard:invitation-create", "dashboard:plan-change", "dashboard:alerts", "dashboard:cap-set", "dashboard:cap-remove",
+    "dashboard:invoice-list", "dashboard:invoice-upcoming", "dashboard:credit", "dashboard:billing-account",
 }  # fmt: skip
 BY_ID = {
     "dashboard:key-rotate", "dashboard:key-revoke", "dashboard:invitation-revoke", "dashboard:member-role",
-    "dashboard:member-remove",
+    "dashboard:member-remove", "dashboard:invoice", "dashboard:invoice-pdf", "dashboard:invoice-csv",
+    "dashboard:invoice-use-credit",
+}  # fmt: skip
+# Documents are for those who pay.
+PAYERS_ONLY = {
+    "dashboard:invoice-list", "dashboard:invoice-upcoming", "dashboard:credit", "dashboard:billing-account",
+    "dashboard:invoice", "dashboard:invoice-pdf", "dashboard:invoice-csv",
 }  # fmt: skip
 # What a billing member and a developer of the same organization may not do.
 NOT_FOR_BILLING = {"dashboard:key-create", "dashboard:key-rotate", "dashboard:key-revoke"}
 NOT_FOR_DEVELOPERS = {
     "dashboard:plan-change", "dashboard:plan-cancel", "dashboard:plan-keep", "dashboard:invitation-create",
     "dashboard:invitation-revoke", "dashboard:member-role", "dashboard:member-remove", "dashboard:ownership-transfer",
-    "dashboard:cap-set", "dashboard:cap-remove",
+    "dashboard:cap-set", "dashboard:cap-remove", "dashboard:invoice-use-credit",
 }  # fmt: skip
 
 pytestmark = pytest.mark.django_db
@@ -63,10 +75,22 @@ class World:
     key: ApiKey
     invitation: Invitation
     membership: Membership
+    statement: Statement
 
     def address(self, name: str) -> str:
         """The address of one of Northwind's things."""
-        ids = {
+        documents = {
+            f"dashboard:{name}": self.statement.public_id
+            for name in (
+                "invoice", "invoice-pdf", "invoice-csv", "invoice-use-credit", "staff-document", "staff-document-pdf",
+                "staff-document-csv",
+            )
+        }  # fmt: skip
+        if name == "dashboard:staff-document-act":
+            return reverse(name, args=[self.statement.public_id, "void"])
+        ids = documents | {
+            "dashboard:staff-customer-billing": self.cast.northwind.public_id,
+            "dashboard:staff-credit-grant": self.cast.northwind.public_id,
             "dashboard:key-rotate": self.key.public_id,
             "dashboard:key-revoke": self.key.public_id,
             "dashboard:invitation-revoke": self.invitation.public_id,
@@ -81,19 +105,19 @@ class World:
         """Texts that only Northwind's people may read."""
         return [
             "Northwind", self.key.name, self.key.public_id, self.key.last4, "alice@northwind.example", "Bob Lind",
-            "invited@northwind.example", self.cast.northwind.public_id,
+            "invited@northwind.example", self.cast.northwind.public_id, self.statement.number, self.statement.public_id,
         ]  # fmt: skip
 
 
 @pytest.fixture
 def world() -> World:
     cast = create_cast()
-    key = create_key(organization=cast.northwind, name="northwind-secret-name", by=cast.alice).key
+    key = create_key(organization=cast.northwind, name="northwind-secret-name").key
     invitation = invite_member(
         organization=cast.northwind, email="invited@northwind.example", role=Role.DEVELOPER, by=cast.alice, at=now()
     )  # fmt: skip
     member = create_membership(organization=cast.northwind, user=create_user("eve@northwind.example"))
-    return World(cast, key, invitation, member)
+    return World(cast, key, invitation, member, create_statement(cast.northwind))
 
 
 def sign_in(client: Client, user: User) -> None:
@@ -137,6 +161,7 @@ def test_a_foreign_id_answers_like_a_missing_one(
     )
     missing_address = world.address(name).replace(world.key.public_id, "key_missing")
     missing_address = missing_address.replace(world.invitation.public_id, "inv_missing")
+    missing_address = missing_address.replace(world.statement.public_id, "stm_missing")
     missing = getattr(client, method)(missing_address.replace(world.membership.public_id, "mem_missing"))
     assert foreign.status_code in (404, 405)
     assert foreign.status_code == missing.status_code
@@ -175,6 +200,14 @@ def test_developers_are_told_that_their_role_does_not_allow_it(
     assert client.post(world.address(name)).status_code == 403
 
 
+@pytest.mark.parametrize("name", sorted(PAYERS_ONLY))
+def test_documents_are_not_for_developers(world: World, client: Client, name: str) -> None:
+    client.force_login(world.cast.bob)
+    answer = client.get(world.address(name))
+    assert answer.status_code == 403
+    assert world.statement.number not in answer.content.decode()
+
+
 @pytest.mark.parametrize("name", sorted(NOT_FOR_BILLING))
 def test_billing_members_are_told_that_their_role_does_not_allow_it(
     world: World, client: Client, name: str
@@ -188,7 +221,7 @@ def test_billing_members_are_told_that_their_role_does_not_allow_it(
 @pytest.mark.parametrize("name", sorted(STAFF))
 def test_staff_pages_are_not_there_for_customers(world: World, client: Client, name: str) -> None:
     client.force_login(world.cast.alice)
-    assert client.get(reverse(name)).status_code == 404
+    assert client.get(world.address(name)).status_code == 404
 
 
 def test_the_admin_is_for_staff(world: World, client: Client) -> None:
