@@ -7,9 +7,11 @@ from decimal import Decimal
 import pytest
 
 from core.clock import now
+from core.ids import event_id, new_nonce
 from core.redis import usage_redis
 from core.redis_layout import reservations_key
 from metering.engine import Engine, TrackedEvent
+from metering.events import Event
 from plans.caps import set_cap
 from plans.models import CapSide, Restriction
 from plans.queries import current_period
@@ -70,16 +72,17 @@ def test_calls_that_are_not_billed_leave_the_cap_as_it_was(customer: Customer) -
 def test_reported_usage_closes_the_door_at_the_cap(shop: Shop, customer: Customer) -> None:
     cap(customer, 100)
     assert customer.call().status == 200
-    period = current_period(customer.organization, at=now())
-    reported = TrackedEvent(
-        customer.organization.pk,
-        "live",
-        period.pk,
+    period, meter_id, at_us = (
+        current_period(customer.organization, at=now()),
         shop.routes["/*"].meter_id,
-        500,
-        "job-1",
-        9 * 10**15,
-        b"{}",
+        time.time_ns() // 1000,
+    )
+    event = Event(
+        id=event_id(at_us, new_nonce()), occurred_at_us=at_us, organization_id=customer.organization.pk, mode="live",
+        meter_id=meter_id, period_id=period.pk, quantity=Decimal(500), door="ingest",
+    )  # fmt: skip
+    reported = TrackedEvent(
+        customer.organization.pk, "live", period.pk, meter_id, 500, "job-1", 9 * 10**15, event.to_json()
     )
     [verdict] = Engine(usage_redis()).track(customer.organization.shard, [reported])
     assert verdict == "accepted"
