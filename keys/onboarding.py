@@ -15,7 +15,7 @@ from core.errors import PortalError
 from keys.models import ApiKey, Mode
 from keys.services import IssuedKey, issue_key
 from plans.models import PlanVersion
-from plans.queries import newest_version, public_plans
+from plans.queries import find_offer
 from plans.services import VersionNotOnSale, start_subscription
 
 FIRST_NAMES = {Mode.TEST: "first test key", Mode.LIVE: "first live key"}
@@ -82,6 +82,7 @@ def issue_first_key(*, organization: Organization, mode: Mode, by: User, at: dat
 
 
 def _version_on_sale(plan: str) -> PlanVersion:
-    if not public_plans().filter(slug=plan).exists():
+    version = find_offer(plan)
+    if version is None:
         raise VersionNotOnSale(field="plan")
-    return newest_version(plan)
+    return version

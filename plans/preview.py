@@ -140,8 +140,8 @@ def _tier_words(tier: Tier, unit: str, currency: str) -> tuple[str, str]:
     return words, format_price(tier.amount, currency)
 
 
-def _refusals(version: PlanVersion, asked: Sequence[Asked]) -> list[str]:
-    """Where the door stops such a customer: usage above a hard quota is refused, not charged. Quotas of a meter add up."""
+def stops_at(version: PlanVersion, asked: Sequence[Asked]) -> dict[str, Decimal]:
+    """By meter, the hard quota that this usage passes: there calls are refused, not charged. Quotas of a meter add up."""
     quotas: dict[str, Decimal | None] = {}
     for component in version.components.all():
         before = quotas.get(component.meter.slug, ZERO)
@@ -150,9 +150,14 @@ def _refusals(version: PlanVersion, asked: Sequence[Asked]) -> list[str]:
     used: dict[str, Decimal] = {}
     for one in asked:
         used[one.measured[0]] = used.get(one.measured[0], ZERO) + one.quantity
+    return {
+        slug: quota for slug, quota in quotas.items() if quota is not None and used.get(slug, ZERO) > quota
+    }
+
+
+def _refusals(version: PlanVersion, asked: Sequence[Asked]) -> list[str]:
     units = {one.measured[0]: one.unit for one in asked}
     return [
         f"Calls are refused from {quantity_words(quota, units[slug])} on (hard quota)."
-        for slug, quota in quotas.items()
-        if quota is not None and used.get(slug, ZERO) > quota
+        for slug, quota in stops_at(version, asked).items()
     ]

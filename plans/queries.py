@@ -50,6 +50,19 @@ def newest_version(plan_slug: str, *, currency: str = "", interval: str = "") ->
     return _on_sale(currency, interval).get(plan__slug=plan_slug)
 
 
+def offer_key(version: PlanVersion) -> str:
+    """A price list in addresses and forms: `starter` for the plan's own, `starter.EUR.year` for its others."""
+    is_own = (version.currency, version.interval) == (settings.DEFAULT_CURRENCY, Interval.MONTH)
+    return version.plan.slug if is_own else f"{version.plan.slug}.{version.currency}.{version.interval}"
+
+
+def find_offer(key: str) -> PlanVersion | None:
+    """The price list of a public plan that is on sale under this key (`offer_key`), for sign-up."""
+    slug, _, rest = key.partition(".")
+    currency, _, interval = rest.partition(".")
+    return _on_sale(currency, interval).filter(plan__slug=slug, plan__is_public=True).first()
+
+
 def price_lists(plan: Plan | None = None) -> list[tuple[str, str]]:
     """(currency, interval) of all price lists on sale of public plans, or of one plan; the default first."""
     lists = PlanVersion.objects.filter(state=VersionState.PUBLISHED, plan__archived_at=None)

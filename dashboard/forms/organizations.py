@@ -17,8 +17,8 @@ class OrganizationForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plan = cast(forms.ChoiceField, self.fields["plan"])
-        plan.choices = [(card.slug, _label(card)) for card in map(plan_card, public_versions())]
-        plan.initial = next((slug for slug, _ in plan.choices), None)
+        plan.choices = [(card.key, _label(card)) for card in map(plan_card, public_versions())]
+        plan.initial = next((key for key, _ in plan.choices), None)
 
     def clean_name(self) -> str:
         name = " ".join(self.cleaned_data["name"].split())

@@ -12,7 +12,7 @@ from accounts.services import join_as_new_person
 from core.clock import now
 from dashboard.onboarding_page import keep_opened
 from keys.onboarding import sign_up
-from plans.queries import public_plans
+from plans.queries import find_offer
 
 
 class SignupForm(AllauthSignupForm):
@@ -22,7 +22,7 @@ class SignupForm(AllauthSignupForm):
         max_length=120, label="Organization", widget=forms.TextInput(attrs={"autocomplete": "organization"}),
         help_text="Your company or project. You can invite others later.",
     )  # fmt: skip
-    plan = forms.SlugField(widget=forms.HiddenInput)
+    plan = forms.CharField(widget=forms.HiddenInput, max_length=80)
     field_order = ("email", "password1", "organization_name", "plan")
 
     def __init__(self, *args: Any, invitation: Invitation | None = None, **kwargs: Any) -> None:
@@ -45,10 +45,10 @@ class SignupForm(AllauthSignupForm):
         return name
 
     def clean_plan(self) -> str:
-        slug: str = self.cleaned_data["plan"]
-        if not public_plans().filter(slug=slug).exists():
+        key: str = self.cleaned_data["plan"]
+        if find_offer(key) is None:
             raise forms.ValidationError("This plan is not available. Choose one on the pricing page.")
-        return slug
+        return key
 
     def try_save(self, request: HttpRequest) -> tuple[User | None, Any]:
         """One act makes everything; rules that say no are answered by the view."""

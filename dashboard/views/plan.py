@@ -11,8 +11,9 @@ from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
 from dashboard.plan_cards import plan_card
 from dashboard.plan_status import plan_status
+from dashboard.price_lists import choose_lists
 from plans.caps import dropped_caps, newest_caps
-from plans.models import Plan, PlanVersion, Subscription
+from plans.models import PlanVersion, Subscription
 from plans.queries import current_subscription, newest_version, public_plans, public_versions
 from plans.services import cancel_subscription, change_plan, preview_change, undo_cancellation
 
@@ -29,7 +30,7 @@ def plan(request: MemberRequest) -> HttpResponse:
 @member_page(*DECIDERS)
 def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
     at, subscription = now(), _subscription(request)
-    version = _version_on_sale(slug)
+    version = _version_on_sale(request, slug, subscription)
     error = ""
     if request.method == "POST":
         try:
@@ -75,14 +76,16 @@ def plan_keep(request: MemberRequest) -> HttpResponse:
 
 def _context(request: MemberRequest) -> dict[str, object]:
     subscription = _subscription(request)
-    current = subscription.version.plan.slug if subscription.ended_at is None else None
-    cards = [plan_card(version, current_slug=current, signed_in=True) for version in public_versions()]
+    current = subscription.version if subscription.ended_at is None else None
+    choice = choose_lists(request, own=current)
+    versions = public_versions(choice.currency, choice.interval)
     return {
         "nav": "plan",
         "subscription": subscription,
         "status": plan_status(subscription, at=now()),
-        "plans": cards,
-        "card": plan_card(subscription.version, current_slug=current, signed_in=True),
+        "choice": choice,
+        "plans": [plan_card(version, current=current, signed_in=True) for version in versions],
+        "card": plan_card(subscription.version, current=current, signed_in=True),
         "can_decide": request.membership.role in DECIDERS,
     }
 
@@ -94,10 +97,15 @@ def _subscription(request: MemberRequest) -> Subscription:
         raise NotFound from None
 
 
-def _version_on_sale(slug: str) -> PlanVersion:
+def _version_on_sale(request: MemberRequest, slug: str, subscription: Subscription) -> PlanVersion:
+    """The list that was chosen; without a choice the one in the subscription's own currency and interval, if there is."""
     if not public_plans().filter(slug=slug).exists():
         raise NotFound
-    try:
-        return newest_version(slug)
-    except (PlanVersion.DoesNotExist, Plan.DoesNotExist):
-        raise NotFound from None
+    own = subscription.version
+    asked = (request.GET.get("currency", ""), request.GET.get("interval", ""))
+    for currency, interval in (asked,) if any(asked) else ((own.currency, own.interval), ("", "")):
+        try:
+            return newest_version(slug, currency=currency, interval=interval)
+        except PlanVersion.DoesNotExist:
+            continue
+    raise NotFound

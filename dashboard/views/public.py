@@ -6,7 +6,8 @@ from django.views.decorators.http import require_safe
 
 from accounts.current import current_membership
 from core.clock import now
-from dashboard.plan_cards import PlanCard, plan_card
+from dashboard.plan_cards import plan_card
+from dashboard.price_lists import choose_lists
 from dashboard.refusal_docs import all_refusals
 from dashboard.snippets import first_call_url
 from plans.queries import find_subscription, public_versions
@@ -16,7 +17,7 @@ from plans.queries import find_subscription, public_versions
 def landing(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect("dashboard:usage")
-    context = {"plans": _cards(None), "sample_url": first_call_url()}
+    context = {"plans": [plan_card(version) for version in public_versions()], "sample_url": first_call_url()}
     return render(request, "public/landing.html", context)
 
 
@@ -24,17 +25,14 @@ def landing(request: HttpRequest) -> HttpResponse:
 def pricing(request: HttpRequest) -> HttpResponse:
     membership = current_membership(request) if request.user.is_authenticated else None
     subscription = find_subscription(membership.organization, at=now()) if membership else None
-    current = subscription.version.plan.slug if subscription and subscription.ended_at is None else None
-    return render(
-        request, "public/pricing.html", {"plans": _cards(current, signed_in=membership is not None)}
-    )
+    current = subscription.version if subscription and subscription.ended_at is None else None
+    choice = choose_lists(request, own=current)
+    versions = public_versions(choice.currency, choice.interval)
+    cards = [plan_card(version, current=current, signed_in=membership is not None) for version in versions]
+    return render(request, "public/pricing.html", {"plans": cards, "choice": choice})
 
 
 @require_safe
 def error_docs(request: HttpRequest) -> HttpResponse:
     """What each error code means and what to do: the address that every problem document's `type` names."""
     return render(request, "public/errors.html", {"refusals": all_refusals()})
-
-
-def _cards(current: str | None, *, signed_in: bool = False) -> list[PlanCard]:
-    return [plan_card(version, current_slug=current, signed_in=signed_in) for version in public_versions()]

@@ -19,7 +19,7 @@ from dashboard.opened_invitations import find_opened_invitation
 from dashboard.plan_cards import PlanCard, plan_card
 from keys.models import Mode
 from keys.onboarding import FirstKeyIssued, issue_first_key
-from plans.queries import public_versions
+from plans.queries import find_offer, public_versions
 
 
 class UnknownMode(PortalError):
@@ -36,15 +36,15 @@ class SignupView(AllauthSignupView):
     @cached_property
     def plan(self) -> PlanCard | None:
         """The plan that was picked, else the first of the pricing page."""
-        cards = [plan_card(version) for version in public_versions()]
-        picked = self.request.POST.get("plan") or self.request.GET.get("plan")
-        return next((card for card in cards if card.slug == picked), next(iter(cards), None))
+        picked = self.request.POST.get("plan") or self.request.GET.get("plan") or ""
+        version = find_offer(picked) or next(iter(public_versions()), None)
+        return plan_card(version) if version is not None else None
 
     def get_form_kwargs(self) -> dict[str, Any]:
         return super().get_form_kwargs() | {"invitation": self.invitation}
 
     def get_initial(self) -> dict[str, Any]:
-        return super().get_initial() | {"plan": self.plan.slug if self.plan else ""}
+        return super().get_initial() | {"plan": self.plan.key if self.plan else ""}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         more = {"invitation": self.invitation, "chosen_plan": None if self.invitation else self.plan}
