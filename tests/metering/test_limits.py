@@ -56,7 +56,7 @@ def worst_window(times: list[int], seconds: int) -> int:
 
 
 @given(
-    seconds=st.sampled_from([1, 2, 7, 60, 3600, 86_400]),
+    seconds=st.sampled_from([1, 2, 7, 60, 3600, 86_400, 2_592_000]),
     limit=st.integers(1, 30),
     steps=st.lists(st.integers(0, 40_000_000), max_size=120),
 )
@@ -73,7 +73,7 @@ def test_model_never_admits_more_than_the_limit_in_any_window(
 
 
 @given(
-    seconds=st.sampled_from([1, 2, 7, 60, 3600, 86_400]),
+    seconds=st.sampled_from([1, 2, 7, 60, 3600, 86_400, 2_592_000]),
     limit=st.integers(1, 5),
     steps=st.lists(st.integers(0, 30_000_000), min_size=1, max_size=40),
 )
@@ -171,7 +171,7 @@ REQUESTS = st.builds(
     quota=st.sampled_from([-1, 5, 12]),
     meter_id=st.sampled_from([2, 22]),
     units=st.sampled_from([0, 1, 1, 3]),
-    windows=st.sampled_from([(), ((60, 4),), ((60, 3), (10, 2))]),
+    windows=st.sampled_from([(), ((60, 4),), ((60, 3), (10, 2)), ((1, 2), (86_400, 4), (2_592_000, 5))]),
     key_id=st.sampled_from([40, 41]),
     key_windows=st.sampled_from([(), ((60, 2),)]),
     life_seconds=st.sampled_from([1, 60]),
