@@ -116,7 +116,7 @@ class ComponentForm(forms.ModelForm[PriceComponent]):
         lines = [line.strip() for line in self.cleaned_data["tiers"].splitlines() if line.strip()]
         return [_tier(line) for line in lines]
 
-    def save(self, commit: bool = True) -> PriceComponent:
+    def save(self, commit: Any = True) -> PriceComponent:
         component = super().save(commit)
         if commit and "tiers" in self.changed_data:
             component.tiers.all().delete()
