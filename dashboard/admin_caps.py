@@ -3,6 +3,7 @@
 from typing import cast
 
 from django.contrib import admin, messages
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -13,7 +14,6 @@ from core.clock import now
 from core.errors import PortalError
 from core.money import to_major
 from dashboard.forms.caps import CapForm
-from dashboard.largest_bill import largest_bill_rows
 from metering.spending import SpendPosition, spend_position, spent_so_far_minor
 from plans.caps import cap_in_force, newest_caps, set_cap
 from plans.models import CapSide, Period
@@ -55,8 +55,8 @@ def cap_view(request: HttpRequest, organization_id: int) -> HttpResponse:
         "opts": Organization._meta,
         "position": position,
         "form": form,
+        "media": Media(css={"all": ["admin/css/forms.css"]}),
         "has_own": _own(organization, position) is not None,
-        "largest_rows": largest_bill_rows(position),
     }
     return TemplateResponse(
         request, "admin/organization_cap.html", context, status=422 if form.errors else 200
