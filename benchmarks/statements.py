@@ -2,8 +2,8 @@
 totals. One `name value unit` a line.
 
 Run: `python -m benchmarks.statements [customers]` with DATABASE_URL and REDIS_URL of servers that hold nothing of value.
-Each customer has a closed month of usage on five meters with all five pricing models, in one hour of every day: that is
-the least of hourly totals that daily use leaves. The sum is what a page or a report does to get the month's quantities;
+Each customer has a closed month of usage on five meters with all five pricing models, in two hours of every day: few for
+an API in use, so the sum has little to read. The sum is what a page or a report does to get the month's quantities;
 finalising reads the period totals, which the drain keeps, takes its cut, rates, numbers, and stores lines, tiers, invoices.
 """
 
@@ -28,13 +28,17 @@ from plans.models import Meter, Plan, PlanVersion, PriceComponent, PriceTier, Pr
 from plans.publishing import publish_version  # noqa: E402
 
 CUSTOMERS = 100_000
-DAYS = 30
+DAYS, HOURS_A_DAY = 30, 2
 MODELS = tuple(PricingModel)
 START = datetime(2026, 9, 1, tzinfo=UTC)
 
 ORGANIZATIONS = """
 INSERT INTO accounts_organization (public_id, name, shard, version, status, status_reason, created_at)
 SELECT 'org_bench' || n, 'Customer ' || n, n %% 64, 1, 'active', '', %(start)s FROM generate_series(1, %(customers)s) n
+"""
+ACCOUNTS = """
+INSERT INTO billing_billingaccount (organization_id, legal_name, address, tax_id, email, currency, number_prefix, next_number)
+SELECT id, '', '', '', '', 'USD', 'B' || id, 1 FROM accounts_organization WHERE public_id LIKE 'org_bench%%'
 """
 SUBSCRIPTIONS = """
 INSERT INTO plans_subscription (public_id, organization_id, version_id, status, started_at)
@@ -49,26 +53,27 @@ WHERE version_id = %(version)s
 HOURS = """
 INSERT INTO usage_total (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension,
     sum, count, billed_count, min, max, last, last_at, last_id)
-SELECT p.organization_id, 'live', m.id, p.id, %(start)s::timestamptz + day * interval '1 day' + interval '9 hours', 0, 0, 2,
-    '', (p.id * 7 + day * 13 + m.id) %% 4000, 10, 10, 0, 400, 1, %(start)s, gen_random_uuid()
-FROM plans_period p CROSS JOIN plans_meter m CROSS JOIN generate_series(0, %(days)s - 1) day
+SELECT p.organization_id, 'live', m.id, p.id, %(start)s::timestamptz + day * interval '1 day' + hour * interval '1 hour', 0, 0,
+    2, '', (p.id * 7 + m.id) %% 2000, 10, 10, 0, 400, 1, %(start)s, '00000000-0000-7000-8000-000000000000'
+FROM plans_period p CROSS JOIN plans_meter m CROSS JOIN generate_series(0, %(days)s - 1) day CROSS JOIN generate_series(1, %(hours)s) hour
 WHERE p.version_id = %(version)s AND m.slug LIKE 'bench%%'
 """
 PERIOD_TOTALS = """
 INSERT INTO usage_period_total (organization_id, mode, meter_id, period_id, dimension, sum, count, billed_count, max, last,
     last_at, last_id)
-SELECT organization_id, 'live', meter_id, period_id, '', sum(sum), sum(count), sum(count), max(max), max(last), max(last_at),
-    gen_random_uuid()
-FROM usage_total GROUP BY organization_id, meter_id, period_id
+SELECT p.organization_id, 'live', m.id, p.id, '', %(days)s * %(hours)s * ((p.id * 7 + m.id) %% 2000), 10, 10, 400, 1,
+    %(start)s, '00000000-0000-7000-8000-000000000000'
+FROM plans_period p CROSS JOIN plans_meter m WHERE p.version_id = %(version)s AND m.slug LIKE 'bench%%'
 """
 INDEXES = "SELECT indexname FROM pg_indexes WHERE tablename = 'usage_total' AND indexname NOT LIKE '%pkey'"
+NO_PRIMARY_KEY = "ALTER TABLE usage_total DROP CONSTRAINT usage_total_pkey"
 SUM = "SELECT organization_id, meter_id, sum(sum) FROM usage_total WHERE mode = 'live' AND hour >= %(start)s AND hour < %(end)s GROUP BY 1, 2"
 
 
 def main(customers: int) -> None:
     end = START + timedelta(days=DAYS)
     values = {
-        "start": START, "end": end, "days": DAYS, "customers": customers, "version": _version().pk,
+        "start": START, "end": end, "days": DAYS, "hours": HOURS_A_DAY, "customers": customers, "version": _version().pk,
     }  # fmt: skip
     _fill(values)
     print(f"statement_customers {customers} customers")
@@ -110,13 +115,14 @@ def _version() -> PlanVersion:
 
 def _fill(values: dict[str, object]) -> None:
     with connection.cursor() as cursor:
-        for statement in (ORGANIZATIONS, SUBSCRIPTIONS, PERIODS):
+        for statement in (ORGANIZATIONS, ACCOUNTS, SUBSCRIPTIONS, PERIODS):
             cursor.execute(statement, values)
         cursor.execute(INDEXES)
         for (name,) in cursor.fetchall():
             cursor.execute(f"DROP INDEX {name}")
+        cursor.execute(NO_PRIMARY_KEY)
         cursor.execute(HOURS, values)
-        cursor.execute(PERIOD_TOTALS)
+        cursor.execute(PERIOD_TOTALS, values)
         cursor.execute("VACUUM ANALYZE")
 
 

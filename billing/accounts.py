@@ -8,6 +8,7 @@ from django.db import connection, transaction
 
 from accounts.models import Organization, User
 from billing.models import BillingAccount
+from core.any_of import any_of
 from core.ids import ALPHABET, random_text
 
 PREFIX_LENGTH = 8
@@ -62,7 +63,7 @@ def change_account(
 
 
 def _locked(wanted: Mapping[int, Organization]) -> dict[int, BillingAccount]:
-    rows = BillingAccount.objects.filter(organization_id__in=list(wanted)).order_by("organization_id")
+    rows = BillingAccount.objects.filter(organization_id__in=any_of(wanted)).order_by("organization_id")
     return {account.organization_id: account for account in rows.select_for_update()}
 
 

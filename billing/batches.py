@@ -17,6 +17,7 @@ from billing.drafts import Draft, DraftLine, draft_lines
 from billing.invoices import make_invoices
 from billing.late import adjustment_lines, late_periods
 from billing.models import Statement, StatementKind
+from core.any_of import any_of
 from metering.costs import period_costs
 from metering.ledger import take_ledger_cut
 from plans.models import Period, PlanVersion
@@ -73,7 +74,7 @@ def _add_late_lines(drafts: Sequence[Draft], *, cut_at: datetime, at: datetime) 
 
 
 def _periods(period_ids: Sequence[int]) -> list[Period]:
-    rows = Period.objects.filter(pk__in=period_ids).select_related("organization")
+    rows = Period.objects.filter(pk__in=any_of(period_ids)).select_related("organization")
     periods = list(rows.order_by("organization_id", "starts_at"))
     versions = PlanVersion.objects.select_related("plan").prefetch_related(*PREFETCH)
     by_id = versions.in_bulk({period.version_id for period in periods})
@@ -88,8 +89,8 @@ def _organizations(periods: Iterable[Period]) -> dict[int, Organization]:
 
 def _without_statement(periods: Sequence[Period]) -> list[Period]:
     done = set(
-        Statement.objects.filter(period__in=periods, kind=StatementKind.PERIOD).values_list(
-            "period_id", flat=True
-        )
+        Statement.objects.filter(
+            period_id__in=any_of(period.pk for period in periods), kind=StatementKind.PERIOD
+        ).values_list("period_id", flat=True)
     )
     return [period for period in periods if period.pk not in done]

@@ -24,6 +24,7 @@ from billing.models import (
     Invoice,
     Statement,
 )
+from core.any_of import any_of
 from core.errors import PortalError
 from core.money import format_money
 from core.tenancy import TenantQuerySet
@@ -213,7 +214,7 @@ def credit_balances(organization: Organization, *, at: datetime) -> dict[str, in
 def with_credit(organization_ids: Iterable[int]) -> set[int]:
     """Which of these organizations have credit left, expired or not: for batches, which look closer at those only."""
     rows = CreditEntry.objects.filter(
-        organization_id__in=list(organization_ids), account=CreditAccount.CUSTOMER
+        organization_id__in=any_of(organization_ids), account=CreditAccount.CUSTOMER
     )
     sums = rows.values("organization_id").annotate(left=Sum("amount_minor")).filter(left__gt=0)
     return set(sums.values_list("organization_id", flat=True))

@@ -4,8 +4,10 @@ A draft is not stored: it is `metering.costs.period_cost`. A final statement hol
 of its cut, and what came late for earlier periods; it never changes, and can be recomputed from the ledger for ever.
 """
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -81,8 +83,21 @@ def finalise_due(*, at: datetime) -> int:
     batches = [due[first : first + BATCH] for first in range(0, len(due), BATCH)]
     if len(batches) < 2:
         return sum(_finalise_or_halve(batch, at) for batch in batches)
-    with ThreadPoolExecutor(BATCHES_AT_ONCE) as pool:  # while PostgreSQL stores one, the next is rated
+    with _collector_paused(), ThreadPoolExecutor(BATCHES_AT_ONCE) as pool:
+        # While PostgreSQL stores one batch, the next is rated.
         return sum(pool.map(lambda batch: _finalise_in_thread(batch, at), batches))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Batches make rows by the hundred thousand and no cycles; looking for cycles in them took a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _finalise_in_thread(period_ids: Sequence[int], at: datetime) -> int:

@@ -7,6 +7,7 @@ import secrets
 from uuid import UUID
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # half the divisions of large numbers
 NONCE_BITS = 74
 _RAND_B_BITS = 62
 
@@ -19,10 +20,10 @@ def public_id(prefix: str, length: int = 16) -> str:
 def random_text(length: int) -> str:
     """Random base62 text from the system's source, read once for all characters: a call is named this way."""
     number, text = secrets.randbelow(len(ALPHABET) ** length), ""
-    for _ in range(length):
-        number, digit = divmod(number, len(ALPHABET))
-        text += ALPHABET[digit]
-    return text
+    for _ in range(length // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        text += _PAIRS[pair]
+    return text + ALPHABET[number] if length % 2 else text
 
 
 def new_nonce() -> int:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from django.db.models import Exists, OuterRef
 
 from accounts.models import Organization
+from core.any_of import any_of
 from core.money import to_major
 from metering.queries import period_quantities, quantities_by_period
 from plans.caps import usage_bound_minor
@@ -127,7 +128,7 @@ def _closed_by_change(periods: Iterable[Period]) -> set[int]:
         starts_at=OuterRef("ends_at"),
         subscription=OuterRef("subscription"),
     ).exclude(version=OuterRef("version"))
-    rows = Period.objects.filter(pk__in=[period.pk for period in periods], is_trial=False)
+    rows = Period.objects.filter(pk__in=any_of(period.pk for period in periods), is_trial=False)
     return set(rows.filter(Exists(after)).values_list("pk", flat=True))
 
 
@@ -137,12 +138,12 @@ def _after_unpaid_trials(periods: Iterable[Period]) -> set[int]:
     log = SubscriptionEvent.objects.filter(subscription=OuterRef("subscription"))
     ended = log.filter(kind=SubscriptionEventKind.TRIAL_ENDED, at__lte=OuterRef("starts_at"))
     paid = log.filter(kind=SubscriptionEventKind.TRIAL_CONVERTED, at__lt=OuterRef("ends_at"))
-    rows = Period.objects.filter(pk__in=[period.pk for period in periods], is_trial=False)
+    rows = Period.objects.filter(pk__in=any_of(period.pk for period in periods), is_trial=False)
     return set(rows.filter(Exists(ended), ~Exists(paid)).values_list("pk", flat=True))
 
 
 def _with_caps(periods: Iterable[Period]) -> set[int]:
-    rows = SpendCap.objects.filter(organization_id__in={period.organization_id for period in periods})
+    rows = SpendCap.objects.filter(organization_id__in=any_of({period.organization_id for period in periods}))
     return set(rows.values_list("organization_id", flat=True).distinct())
 
 
