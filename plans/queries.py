@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import Case, Q, QuerySet, When
+from django.db.models import Case, Q, QuerySet, When, prefetch_related_objects
 
 from accounts.models import Organization
 from plans.dimensions import in_words, match_text
@@ -86,7 +86,8 @@ def _on_sale(currency: str, interval: str) -> QuerySet[PlanVersion]:
 
 
 def terms_of(version: PlanVersion) -> Terms:
-    """The priced side of a version, for plans/pricing.py; lines in the components' order. Lists prefetch PREFETCH."""
+    """The priced side of a version, for plans/pricing.py; lines in the components' order. Three queries, or none after PREFETCH."""
+    prefetch_related_objects([version], "components__meter", "components__tiers")
     components = sorted(version.components.all(), key=lambda c: (c.position, c.pk))
     return Terms(
         version.plan.name,
