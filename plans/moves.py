@@ -1,15 +1,17 @@
-"""Grandfathering and its end: customers stay on the price list they chose until staff moves them, at their period's end."""
+"""Grandfathering and its end: customers stay on the price list they chose until staff moves them, at their period's end (of a
+yearly list, the year's)."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Max, Min, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.models import User
 from accounts.services import record_audit
 from core.errors import PortalError
-from plans.models import PlanVersion, Subscription, SubscriptionStatus, VersionState
+from plans.laying import paid_until
+from plans.models import Period, PlanVersion, Subscription, SubscriptionStatus, VersionState
 from plans.services import schedule_change
 
 
@@ -33,22 +35,21 @@ def preview_move(*, from_version: PlanVersion, to_version: PlanVersion, at: date
     _check(from_version, to_version)
     here = _customers(from_version, at)
     movable = _movable(here)
-    # Their present period ends when the move takes effect.
-    present = Q(periods__starts_at__lte=at, periods__ends_at__gt=at)
-    ends = movable.filter(present).aggregate(first=Min("periods__ends_at"), last=Max("periods__ends_at"))
+    present = Period.objects.filter(subscription__in=movable, starts_at__lte=at, ends_at__gt=at)
+    ends = [paid_until(period) for period in present.select_related("version").iterator()]
     return MovePreview(
         moved=movable.count(),
         leaving=here.exclude(cancels_at=None).count(),
         planned=here.filter(cancels_at=None).exclude(next_version=None).count(),
-        first_at=ends["first"],
-        last_at=ends["last"],
+        first_at=min(ends, default=None),
+        last_at=max(ends, default=None),
     )
 
 
 def move_customers(
     *, from_version: PlanVersion, to_version: PlanVersion, by: User | None, at: datetime
 ) -> int:
-    """Move who is on one version to another, each at the end of its period; how many were moved.
+    """Move who is on one version to another, each at the end of what it has paid for; how many were moved.
 
     Who cancelled or planned a change of its own is left alone. Each in a transaction of its own; asked twice, the second
     finds nobody. Raises MoveRefused.

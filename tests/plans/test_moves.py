@@ -127,3 +127,20 @@ def test_who_is_on_a_list_that_is_no_longer_sold_may_take_a_planned_change_back(
     change_plan(subscription=subscription, version=old, by=None, at=AT + DAY)
     subscription.refresh_from_db()
     assert (subscription.version, subscription.next_version) == (old, None)
+
+
+def test_who_paid_for_a_year_is_moved_when_it_is_over() -> None:
+    create_organization(at=AT)
+    old = dearer(newest_version("starter"), interval="year")
+    organization = create_organization(plan="", at=AT)
+    start_subscription(organization=organization, version=old, by=None, at=AT, has_payment=True)
+    new = dearer(old, interval="year", fee_minor=9900)
+    preview = preview_move(from_version=old, to_version=new, at=AT + 40 * DAY)
+    assert preview.moved == 1
+    assert preview.first_at is not None
+    assert preview.first_at - AT > 365 * DAY - DAY
+    move_customers(from_version=old, to_version=new, by=None, at=AT + 40 * DAY)
+    roll_periods(at=preview.first_at - DAY)
+    assert version_at(organization, preview.first_at - DAY) == old
+    roll_periods(at=preview.first_at)
+    assert version_at(organization, preview.first_at) == new
