@@ -47,6 +47,17 @@ def check_can_decide_plan(user: User | None, organization: Organization) -> None
         raise Forbidden("Owners, admins and billing members decide about the plan.")
 
 
+def can_sell(user: User | None) -> bool:
+    """Change the catalogue and what single customers were granted: staff."""
+    return user is None or user.is_staff
+
+
+def check_can_sell(user: User | None) -> None:
+    """Raises Forbidden unless `can_sell`."""
+    if not can_sell(user):
+        raise Forbidden("Only staff changes plans and what customers were granted.")
+
+
 def can_own(user: User | None, organization: Organization) -> bool:
     """Make and unmake owners, hand the organization over: owners only."""
     return user is None or find_role(user, organization) == Role.OWNER

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts.models import User
+from accounts.permissions import check_can_sell
 from accounts.services import record_audit
 from core.errors import PortalError
 from plans.laying import paid_until
@@ -52,8 +53,9 @@ def move_customers(
     """Move who is on one version to another, each at the end of what it has paid for; how many were moved.
 
     Who cancelled or planned a change of its own is left alone. Each in a transaction of its own; asked twice, the second
-    finds nobody. Raises MoveRefused.
+    finds nobody. Raises MoveRefused, or Forbidden unless staff asks.
     """
+    check_can_sell(by)
     _check(from_version, to_version)
     moved = 0
     for pk in _movable(_customers(from_version, at)).order_by("pk").values_list("pk", flat=True):

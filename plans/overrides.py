@@ -13,7 +13,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts.models import AuditEvent, Organization, User
-from core.errors import Forbidden, PortalError
+from accounts.permissions import check_can_sell
+from core.errors import PortalError
 from plans.models import Meter, Override, OverrideKind
 from plans.versions import raise_version
 
@@ -62,7 +63,7 @@ def set_override(
 
     Raises OverrideIncomplete, or Forbidden unless staff asks.
     """
-    _check_staff(by)
+    check_can_sell(by)
     override = Override(
         organization=organization,
         kind=grant.kind,
@@ -86,7 +87,7 @@ def set_override(
 @transaction.atomic
 def end_override(*, override: Override, by: User | None, at: datetime) -> Override:
     """The plan's own terms hold again from now on. Raises OverrideOver, or Forbidden unless staff asks."""
-    _check_staff(by)
+    check_can_sell(by)
     override = Override.objects.select_for_update().select_related("organization").get(pk=override.pk)
     if override.ends_at is not None and override.ends_at <= at:
         raise OverrideOver
@@ -95,11 +96,6 @@ def end_override(*, override: Override, by: User | None, at: datetime) -> Overri
     raise_version(override.organization)
     _audit(override, "override.ended", by, at)
     return override
-
-
-def _check_staff(by: User | None) -> None:
-    if by is not None and not by.is_staff:
-        raise Forbidden("Only staff grants overrides.")
 
 
 def check_override(override: Override) -> None:

@@ -1,7 +1,7 @@
 """The life of a plan version: drafted, checked, published (at once or at a moment), superseded or retired; never edited.
 
 Of each (plan, currency, interval) one list is on sale: publishing the next one retires it. Customers stay on theirs until
-they are moved (plans/moves.py).
+they are moved (plans/moves.py). Staff only: each act raises Forbidden for others.
 """
 
 from datetime import datetime
@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Max, QuerySet
 
 from accounts.models import Organization, User
+from accounts.permissions import check_can_sell
 from accounts.services import record_audit
 from core.errors import PortalError
 from plans.models import Plan, PlanVersion, VersionState
@@ -44,6 +45,7 @@ def publish_version(*, version: PlanVersion, by: User | None, at: datetime) -> P
 
     Raises NotADraft, and NotPublishable with every fault (plans/version_checks.py).
     """
+    check_can_sell(by)
     version = _locked_draft(version)
     _check(version)
     version.state, version.published_at, version.publish_at = VersionState.PUBLISHED, at, None
@@ -60,6 +62,7 @@ def schedule_publishing(
     *, version: PlanVersion, publish_at: datetime | None, by: User | None, at: datetime
 ) -> PlanVersion:
     """Publish a draft at a moment to come; None forgets it. Raises NotADraft or NotPublishable."""
+    check_can_sell(by)
     version = _locked_draft(version)
     if publish_at is not None:
         if publish_at <= at:
@@ -92,6 +95,7 @@ def publish_due(*, at: datetime) -> int:
 @transaction.atomic
 def retire_version(*, version: PlanVersion, by: User | None, at: datetime) -> PlanVersion:
     """Take a list off sale; who is on it stays on it. Raises NotRetirable unless it is on sale and may be missed."""
+    check_can_sell(by)
     version = PlanVersion.objects.select_for_update(of=("self",)).select_related("plan").get(pk=version.pk)
     if version.state != VersionState.PUBLISHED:
         raise NotRetirable("It is not on sale.")
@@ -111,6 +115,7 @@ def retire_version(*, version: PlanVersion, by: User | None, at: datetime) -> Pl
 @transaction.atomic
 def new_draft(*, version: PlanVersion, by: User | None, at: datetime) -> PlanVersion:
     """The next version of the same plan as a draft, with everything that this one says."""
+    check_can_sell(by)
     draft = _copied(version, version.plan)
     record_audit(
         organization=version.plan.organization, by=by, action="plan.drafted", target=str(draft), at=at
@@ -126,6 +131,7 @@ def clone_for_customer(
 
     One private plan per plan and customer: a second clone is its next version.
     """
+    check_can_sell(by)
     base = version.plan
     tail = organization.public_id.partition("_")[2].lower()
     plan, is_new = Plan.objects.get_or_create(

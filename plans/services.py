@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q
 
 from accounts.models import AuditEvent, Organization, OrganizationStatus, User
-from accounts.permissions import check_can_decide_plan
+from accounts.permissions import check_can_decide_plan, check_can_sell
 from core.errors import PortalError
 from plans.history import log_ended_trials, record_end, record_event, record_trial_end
 from plans.laying import PERIODS_LAID_AHEAD, lay_ahead, lay_periods, paid_until, relay_future
@@ -152,8 +152,9 @@ def schedule_change(
 ) -> Subscription:
     """Staff's change: another version from the period's end on, also where it costs more. The present one takes it back.
 
-    Raises NothingToChange (also where it is cancelled) or VersionNotOnSale.
+    Raises NothingToChange (also where it is cancelled), VersionNotOnSale, or Forbidden unless staff asks.
     """
+    check_can_sell(by)
     subscription = _reread(subscription)
     organization = subscription.organization
     if not _is_open(subscription, at):

@@ -1,5 +1,6 @@
 """Drafts on sale: checked, scheduled, superseded, retired, copied."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 
 from accounts.models import AuditEvent
+from core.errors import Forbidden
 from plans.models import Aggregation, Meter, Plan, PlanVersion, VersionState
+from plans.moves import move_customers
 from plans.publishing import (
     NotADraft,
     NotPublishable,
@@ -20,8 +23,9 @@ from plans.publishing import (
     schedule_publishing,
 )
 from plans.queries import newest_version, public_versions, terms_of
+from plans.services import schedule_change
 from plans.tasks import publish_due_versions
-from tests.factories import create_organization, create_plan
+from tests.factories import create_organization, create_plan, create_user
 
 pytestmark = pytest.mark.django_db
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -248,3 +252,20 @@ def test_a_private_plan_is_the_customers_own() -> None:
     assert "Starter for Northwind Maps" not in [v.plan.name for v in public_versions()]
     again = clone_for_customer(version=starter, organization=organization, by=None, at=AT)
     assert (again.plan, again.number) == (private.plan, 2)
+
+
+def test_only_staff_sells() -> None:
+    version, organization, customer = create_plan("solid"), create_organization(), create_user()
+    subscription = organization.subscriptions.get()
+    acts: list[Callable[[], object]] = [
+        lambda: publish_version(version=draft(), by=customer, at=AT),
+        lambda: schedule_publishing(version=draft(), publish_at=AT + DAY, by=customer, at=AT),
+        lambda: retire_version(version=version, by=customer, at=AT),
+        lambda: new_draft(version=version, by=customer, at=AT),
+        lambda: clone_for_customer(version=version, organization=organization, by=customer, at=AT),
+        lambda: move_customers(from_version=subscription.version, to_version=version, by=customer, at=AT),
+        lambda: schedule_change(subscription=subscription, version=version, by=customer, at=AT),
+    ]
+    for act in acts:
+        with pytest.raises(Forbidden):
+            act()
