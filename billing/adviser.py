@@ -54,9 +54,8 @@ def find_advice(organization: Organization, *, at: datetime) -> Advice | None:
     paid = sum(rate_so_far(p, q).total_minor for p, q in zip(periods, months, strict=True))
     offers = [
         version
-        for version in public_versions()
+        for version in public_versions(now_on.currency, now_on.interval)
         if version.plan_id != now_on.plan_id
-        and (version.currency, version.interval) == (now_on.currency, now_on.interval)
         and all(fits_quotas(version, quantities) for quantities in months)
     ]
     costs = sorted((sum(rate_on(v, q).total_minor for q in months), v.pk, v) for v in offers)

@@ -8,7 +8,7 @@ from django import forms
 
 from accounts.models import Organization
 from core.currencies import CURRENCIES
-from core.money import exponent, to_major
+from core.money import exponent, format_money, to_major
 from plans.models import PlanVersion, PriceComponent, PriceTier, Subscription, VersionState
 
 _TIER = re.compile(r"(?P<end>[\d,_.]+|above)\s*:\s*(?P<unit>\d*\.?\d+)(?:\s*\+\s*(?P<flat>\d*\.?\d+))?")
@@ -178,8 +178,16 @@ class CustomerForm(forms.Form):
         return organization
 
 
+class PriceListField(forms.ModelChoiceField[PlanVersion]):
+    """Versions with what tells them apart."""
+
+    def label_from_instance(self, obj: PlanVersion) -> str:
+        fee = format_money(obj.fee_minor, obj.currency)
+        return f"{obj}: {fee} ({obj.currency}) a {obj.interval}"
+
+
 class MoveForm(forms.Form):
-    to_version = forms.ModelChoiceField(PlanVersion.objects.none(), label="To the price list")
+    to_version = PriceListField(PlanVersion.objects.none(), label="To the price list")
 
     def __init__(self, *args: Any, version: PlanVersion, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -191,7 +199,7 @@ class MoveForm(forms.Form):
 
 
 class ChangeForm(forms.Form):
-    version = forms.ModelChoiceField(PlanVersion.objects.none(), label="From the period's end on")
+    version = PriceListField(PlanVersion.objects.none(), label="From the period's end on")
 
     def __init__(self, *args: Any, subscription: Subscription, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

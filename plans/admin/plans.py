@@ -82,7 +82,7 @@ class RateLimitInline(admin.TabularInline[RateLimit, PlanVersion]):
 @admin.register(PlanVersion)
 class PlanVersionAdmin(VersionPages, admin.ModelAdmin[PlanVersion]):
     form = VersionForm
-    list_display = ("__str__", "state", "currency", "interval", "fee_in_words", "publish_at", "published_at")
+    list_display = ("__str__", "state", "fee_in_words", "publish_at", "published_at")
     list_filter = ("state", "plan", "currency", "interval")
     list_select_related = ("plan",)
     inlines = (PriceComponentInline, RateLimitInline)
@@ -133,7 +133,7 @@ class PlanVersionAdmin(VersionPages, admin.ModelAdmin[PlanVersion]):
 
     @admin.display(description="fee", ordering="fee_minor")
     def fee_in_words(self, version: PlanVersion) -> str:
-        return format_money(version.fee_minor, version.currency)
+        return f"{format_money(version.fee_minor, version.currency)} a {version.interval}"
 
     @admin.display(description="minimum spend")
     def minimum_in_words(self, version: PlanVersion) -> str:
