@@ -7,10 +7,23 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plans.default_catalogue import install_default_catalogue
 from plans.models import Meter, Plan, PlanVersion, VersionState
-from plans.plan_file import PlanFileWrong, read_catalogue, write_catalogue
+from plans.plan_file import (
+    Catalogue,
+    ComponentEntry,
+    LimitEntry,
+    MeterEntry,
+    PlanEntry,
+    PlanFileWrong,
+    PriceList,
+    TierEntry,
+    read_catalogue,
+    write_catalogue,
+)
 from plans.plan_sync import apply_catalogue, catalogue_changes, export_catalogue
 from plans.pricing import Terms, rate_period
 from plans.publishing import NotPublishable, NotRetirable, clone_for_customer
@@ -59,6 +72,35 @@ def test_texts_of_any_kind_survive() -> None:
     exported = export_catalogue()
     assert read_catalogue(write_catalogue(exported)) == exported
     assert exported.plans["pro"].description == odd
+
+
+AMOUNTS = st.decimals(min_value=0, max_value=10**12, places=9)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+TIERS = st.builds(TierEntry, AMOUNTS, AMOUNTS, st.none() | AMOUNTS)
+COMPONENTS = st.builds(
+    ComponentEntry, TEXTS, TEXTS, st.dictionaries(TEXTS, TEXTS, max_size=2), TEXTS, AMOUNTS, st.none() | AMOUNTS,
+    AMOUNTS, st.none() | AMOUNTS, st.none() | AMOUNTS, st.lists(TIERS, max_size=2).map(tuple),
+)  # fmt: skip
+LISTS = st.builds(
+    PriceList, TEXTS, TEXTS, AMOUNTS, AMOUNTS, TEXTS, st.none() | st.integers(1, 9), st.integers(0, 99),
+    st.lists(TEXTS, max_size=2).map(tuple), st.lists(TEXTS, max_size=2).map(tuple),
+    st.lists(st.builds(LimitEntry, st.integers(1, 9), st.integers(1, 9)), max_size=2).map(tuple),
+    st.lists(COMPONENTS, max_size=2).map(tuple),
+)  # fmt: skip
+PLANS = st.builds(PlanEntry, TEXTS, TEXTS, st.booleans(), st.integers(0, 9), st.tuples(LISTS))
+METERS = st.builds(
+    MeterEntry, TEXTS, TEXTS, TEXTS, st.integers(0, 9), TEXTS, AMOUNTS, TEXTS, TEXTS,
+    st.lists(TEXTS, max_size=2).map(tuple),
+    st.dictionaries(TEXTS, st.lists(TEXTS, min_size=1, max_size=2).map(tuple), max_size=2),
+)  # fmt: skip
+CATALOGUES = st.builds(
+    Catalogue, st.dictionaries(TEXTS, METERS, max_size=2), st.dictionaries(TEXTS, PLANS, max_size=2)
+)
+
+
+@given(CATALOGUES)
+def test_any_catalogue_is_read_as_it_was_written(catalogue: Catalogue) -> None:
+    assert read_catalogue(write_catalogue(catalogue)) == catalogue
 
 
 @pytest.mark.parametrize(
