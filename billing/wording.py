@@ -85,8 +85,9 @@ def title(statement: Statement) -> str:
 
 
 def period_words(starts_at: datetime, ends_at: datetime) -> str:
-    """`10 Feb 2026 to 10 Mar 2026`: the end is the first moment of the next period."""
-    return f"{starts_at:%-d %b %Y} to {ends_at:%-d %b %Y}"
+    """`10 Feb to 10 Mar 2026`: the end is the first moment of the next period."""
+    year = "" if starts_at.year == ends_at.year else f" {starts_at:%Y}"
+    return f"{starts_at:%-d %b}{year} to {ends_at:%-d %b %Y}"
 
 
 def quantity_words(quantity: Decimal, unit: str) -> str:
