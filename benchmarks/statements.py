@@ -2,7 +2,7 @@
 totals. One `name value unit` a line.
 
 Run: `python -m benchmarks.statements [customers]` with DATABASE_URL and REDIS_URL of servers that hold nothing of value.
-Each customer has a closed month of usage on five meters with all five pricing models, in two hours of every day: few for
+Each customer has a closed month of usage on five meters with all five pricing models, in three hours of every day: few for
 an API in use, so the sum has little to read. The sum is what a page or a report does to get the month's quantities;
 finalising reads the period totals, which the drain keeps, takes its cut, rates, numbers, and stores lines, tiers, invoices.
 """
@@ -28,7 +28,7 @@ from plans.models import Meter, Plan, PlanVersion, PriceComponent, PriceTier, Pr
 from plans.publishing import publish_version  # noqa: E402
 
 CUSTOMERS = 100_000
-DAYS, HOURS_A_DAY = 30, 2
+DAYS, HOURS_A_DAY = 30, 3
 MODELS = tuple(PricingModel)
 START = datetime(2026, 9, 1, tzinfo=UTC)
 
