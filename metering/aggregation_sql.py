@@ -4,9 +4,9 @@
 void when a void that was stored up to it names it.
 """
 
-_AT_CUT = "(%(cut)s::timestamptz IS NULL OR e.stored_at <= %(cut)s)"
-_BILLED_AT_CUT = (
-    _AT_CUT
+AT_CUT = "(%(cut)s::timestamptz IS NULL OR e.stored_at <= %(cut)s)"
+BILLED_AT_CUT = (
+    AT_CUT
     + """ AND e.reason = '' AND NOT EXISTS (
         SELECT FROM usage_event v
         WHERE v.organization_id = e.organization_id AND v.corrects_id = e.id AND v.reason = 'void'
@@ -39,7 +39,7 @@ _CARRIED_BY_EVENTS = (
         FROM usage_event e JOIN plans_period o ON o.id = e.period_id AND o.starts_at < s.starts_at
         WHERE e.organization_id = s.organization_id AND e.mode = %(mode)s AND e.meter_id = d.meter_id
             AND e.dimension = d.dimension AND """  # noqa: S608  # constants
-    + _BILLED_AT_CUT
+    + BILLED_AT_CUT
     + """
         ORDER BY e.occurred_at DESC, ordinal DESC LIMIT 1
     ) c
@@ -47,7 +47,8 @@ _CARRIED_BY_EVENTS = (
 )
 
 
-def _integrals(carried: str) -> str:
+def _stood(carried: str) -> str:
+    """`stood`: the readings of periods with the time that each stood."""
     return (
         """
 WITH spans AS (
@@ -59,23 +60,25 @@ WITH spans AS (
         AND e.meter_id = ANY(%(meters)s) AND e.occurred_at >= s.starts_at AND e.occurred_at < s.until
         AND e.period_id = s.id
     WHERE """  # noqa: S608  # constants
-        + _BILLED_AT_CUT
+        + BILLED_AT_CUT
         + " UNION ALL ("
         + carried
         + """)
 ), stood AS (
-    SELECT period_id, meter_id, dimension, rank, quantity,
+    SELECT period_id, meter_id, dimension, at, rank, ordinal, quantity,
         lead(at, 1, until) OVER (PARTITION BY period_id, meter_id, dimension ORDER BY at, rank, ordinal) - at AS time
     FROM readings
 )
-SELECT period_id, meter_id, dimension, sum(quantity * extract(epoch FROM time) * 1000000)
-FROM stood GROUP BY 1, 2, 3 HAVING max(rank) = 1 OR max(quantity) > 0
 """
     )
 
 
-INTEGRALS = _integrals(_CARRIED_BY_TOTALS)
-INTEGRALS_AT_CUT = _integrals(_CARRIED_BY_EVENTS)
+_INTEGRALS = """
+SELECT period_id, meter_id, dimension, sum(quantity * extract(epoch FROM time) * 1000000)
+FROM stood GROUP BY 1, 2, 3 HAVING max(rank) = 1 OR max(quantity) > 0
+"""
+STOOD, STOOD_AT_CUT = _stood(_CARRIED_BY_TOTALS), _stood(_CARRIED_BY_EVENTS)
+INTEGRALS, INTEGRALS_AT_CUT = STOOD + _INTEGRALS, STOOD_AT_CUT + _INTEGRALS
 
 TOTALS = """
 SELECT period_id, meter_id, dimension, sum, billed_count, max, last FROM usage_period_total
@@ -100,7 +103,7 @@ JOIN usage_event e ON e.organization_id = %(organization)s AND e.mode = %(mode)s
     AND e.occurred_at >= b.first AND e.occurred_at < b.past AND e.period_id = %(period)s
 WHERE """
 
-SUMS_AT_CUT = "SELECT e.meter_id, e.dimension, sum(e.quantity)" + _EVENTS + _AT_CUT + " GROUP BY 1, 2"
+SUMS_AT_CUT = "SELECT e.meter_id, e.dimension, sum(e.quantity)" + _EVENTS + AT_CUT + " GROUP BY 1, 2"
 
 MEASURES_AT_CUT = (
     """
@@ -108,6 +111,6 @@ SELECT e.meter_id, e.dimension, max(e.quantity),
     (array_agg(e.quantity ORDER BY e.occurred_at DESC, coalesce(e.corrects_id, e.id) DESC))[1],
     count(DISTINCT CASE WHEN m.aggregation = 'unique' THEN e.properties ->> m.value_property END)"""
     + _EVENTS
-    + _BILLED_AT_CUT
+    + BILLED_AT_CUT
     + " GROUP BY 1, 2"
 )

@@ -144,6 +144,12 @@ def latest_events(
     return list(events.order_by("-occurred_at", "-id")[:limit])
 
 
+def corrections_of(event: UsageEvent) -> list[UsageEvent]:
+    """The rows that correct this event, oldest first."""
+    found = UsageEvent.objects.filter(organization_id=event.organization_id, corrects_id=event.id)
+    return list(found.order_by("stored_at", "id"))
+
+
 def has_only_test_calls(organization: Organization) -> bool:
     """Whether calls were made, and none of them with a live key."""
     totals = PeriodTotal.objects.for_organization(organization).order_by()
