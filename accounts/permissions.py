@@ -47,6 +47,17 @@ def check_can_decide_plan(user: User | None, organization: Organization) -> None
         raise Forbidden("Owners, admins and billing members decide about the plan.")
 
 
+def can_handle_money(user: User | None) -> bool:
+    """Mark paid, take back, credit, grant: the installation's staff (pages ask for the permission too)."""
+    return user is None or user.is_staff
+
+
+def check_can_handle_money(user: User | None) -> None:
+    """Raises Forbidden unless `can_handle_money`."""
+    if not can_handle_money(user):
+        raise Forbidden("Staff handle documents and credit.")
+
+
 def can_sell(user: User | None) -> bool:
     """Change the catalogue and what single customers were granted: staff."""
     return user is None or user.is_staff

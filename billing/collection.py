@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from accounts.mail import Attachment, queue_mail
 from accounts.models import Membership, Organization, Role, User
+from accounts.permissions import check_can_decide_plan, check_can_handle_money
 from billing.accounts import get_account
 from billing.credits import apply_credit
 from billing.invoices import close_invoice, lock_invoice, settle_invoice
@@ -74,7 +75,12 @@ def _send(pk: int, at: datetime) -> bool:
 
 @transaction.atomic
 def mark_paid(*, invoice: Invoice, by: User | None, at: datetime, reference: str = "") -> Invoice:
-    """The whole rest was paid; when nothing else is overdue, the door opens. Raises InvoiceClosed."""
+    """The whole rest was paid; when nothing else is overdue, the door opens. Raises Forbidden or InvoiceClosed."""
+    check_can_handle_money(by)
+    return _settle(invoice, by, at, reference)
+
+
+def _settle(invoice: Invoice, by: User | None, at: datetime, reference: str) -> Invoice:
     invoice = settle_invoice(invoice=invoice, by=by, at=at, reference=reference)
     after_payment(invoice.organization, by=by, at=at)
     return invoice
@@ -82,17 +88,19 @@ def mark_paid(*, invoice: Invoice, by: User | None, at: datetime, reference: str
 
 @transaction.atomic
 def pay_with_credit(*, invoice: Invoice, by: User | None, at: datetime) -> int:
-    """Use the customer's credit for an unpaid invoice; how much, minor units. Raises InvoiceClosed."""
+    """Use the customer's credit for an unpaid invoice; how much, minor units. Raises Forbidden or InvoiceClosed."""
+    check_can_decide_plan(by, invoice.organization)
     invoice = lock_invoice(invoice)
     applied = apply_credit(invoice=invoice, by=by, at=at)
     if applied and invoice.due_minor == 0:
-        mark_paid(invoice=invoice, by=by, at=at, reference="Prepaid credit")
+        _settle(invoice, by, at, "Prepaid credit")
     return applied
 
 
 @transaction.atomic
 def give_up(*, invoice: Invoice, reason: str, by: User | None, at: datetime) -> Invoice:
-    """Uncollectible: nobody asks for it any more. The subscription stays as it is. Raises InvoiceClosed."""
+    """Uncollectible: nobody asks for it any more. The subscription stays as it is. Raises Forbidden or InvoiceClosed."""
+    check_can_handle_money(by)
     invoice = close_invoice(invoice=invoice, state=InvoiceState.UNCOLLECTIBLE, by=by, at=at, reason=reason)
     COLLECTORS[invoice.collector].cancel(invoice)
     return invoice

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 
 from accounts.models import Organization, User
+from accounts.permissions import check_can_handle_money
 from accounts.services import record_audit
 from billing.accounts import lock_accounts
 from billing.models import (
@@ -68,7 +69,9 @@ def grant_credit(
     expires_at: datetime | None = None,
     statement: Statement | None = None,
 ) -> CreditGrant:
-    """Give a customer credit, minor units. Raises CreditRefused for an amount of nothing or an expiry in the past."""
+    """Give a customer credit, minor units. Raises Forbidden, or CreditRefused for an amount of nothing or an expiry in the
+    past."""
+    check_can_handle_money(by)
     if amount_minor <= 0:
         raise CreditRefused("The amount has to be more than zero.", field="amount")
     if expires_at is not None and expires_at <= at:

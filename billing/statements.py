@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from accounts.models import Organization, User
+from accounts.permissions import check_can_handle_money
 from accounts.services import record_audit
 from billing.accounts import lock_accounts
 from billing.batches import draft_of, finalise_periods
@@ -132,9 +133,10 @@ def finalise_statement(*, period: Period, at: datetime) -> Statement:
 def void_statement(*, statement: Statement, reason: str, by: User | None, at: datetime) -> Statement:
     """Take a document back, with its unpaid invoice or its unused credit. Its lines and number stay.
 
-    Raises StatementVoid; StatementKept when it was paid, when its credit was used, or when other documents correct it (a
+    Raises Forbidden; StatementVoid; StatementKept when it was paid, when its credit was used, or when other documents correct it (a
     credit note is the way then).
     """
+    check_can_handle_money(by)
     lock_accounts([statement.organization])
     statement = _reread(statement)
     if statement.is_void:
@@ -200,8 +202,9 @@ def issue_credit_note(
 ) -> Statement:
     """Give back part of a document's total. What is still due of it is reduced; the rest becomes credit.
 
-    Raises StatementVoid, or CreditRefused for more than remains of it.
+    Raises Forbidden, StatementVoid, or CreditRefused for more than remains of it.
     """
+    check_can_handle_money(by)
     lock_accounts([statement.organization])
     statement = _reread(statement)
     if statement.is_void:

@@ -7,7 +7,7 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 
-from accounts.models import Role
+from accounts.models import Role, User
 from billing.accounts import change_account
 from billing.collection import (
     end_grace,
@@ -24,9 +24,10 @@ from billing.statements import issue_credit_note, void_statement
 from billing.states import table_as_markdown
 from config.settings import BASE_DIR
 from core.clock import to_micros
+from core.errors import Forbidden
 from plans.models import Subscription
 from plans.standing import find_standing, mode_terms
-from tests.billing.kit import Customer
+from tests.billing.kit import START, Customer
 from tests.eager import tasks_at_once
 from tests.factories import create_membership, create_user
 
@@ -177,6 +178,28 @@ def test_what_is_given_up_does_not_open_the_door(acme: Customer) -> None:
 
     assert Invoice.objects.get(pk=invoice.pk).state == "uncollectible"
     assert status(acme) == "past_due"
+
+
+def test_acts_on_money_are_for_staff_and_payers(acme: Customer) -> None:
+    invoice, at = invoice_of(acme), START
+    owner, developer = (User.objects.get(email=f"{name}@acme.example") for name in ("alice", "dev"))
+    give = {"organization": acme.organization, "amount_minor": 1, "currency": "USD", "reason": "x", "at": at}
+    acts: list[Callable[[], object]] = [
+        lambda: mark_paid(invoice=invoice, by=owner, at=at),
+        lambda: give_up(invoice=invoice, reason="x", by=owner, at=at),
+        lambda: void_statement(statement=invoice.statement, reason="x", by=owner, at=at),
+        lambda: issue_credit_note(statement=invoice.statement, amount_minor=1, reason="x", by=owner, at=at),
+        lambda: grant_credit(by=owner, **give),
+        lambda: pay_with_credit(invoice=invoice, by=developer, at=at),
+        lambda: change_account(
+            organization=acme.organization, legal_name="x", address="", tax_id="", email="", by=developer
+        ),
+    ]
+    for act in acts:
+        with pytest.raises(Forbidden):
+            act()
+
+    assert pay_with_credit(invoice=invoice, by=owner, at=at) == 0
 
 
 def test_the_table_stands_in_the_docs() -> None:
