@@ -161,7 +161,7 @@ def _label(version: PlanVersion, *, is_current: bool, signed_in: bool) -> str:
     if is_current:
         return "Your plan"
     if signed_in:
-        return f"Change to {version.plan.name}"
+        return f"Choose {version.plan.name}"
     return f"Start {version.trial_days}-day trial" if version.trial_days else "Start free"
 
 
