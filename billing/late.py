@@ -12,7 +12,7 @@ from billing.drafts import DraftLine, difference
 from core.clock import EPOCH
 from metering.costs import rate_so_far
 from metering.queries import period_quantities_at
-from plans.models import Period
+from plans.models import Aggregation, Meter, Period
 from plans.pricing import Rated
 
 # A period is covered up to the cut of its statement, or of the newest document with an adjustment of it.
@@ -29,7 +29,17 @@ WITH stated AS (
 SELECT DISTINCT organization_id, currency, period_id, covered_to
 FROM stated JOIN usage_period_total t USING (organization_id, period_id)
 WHERE t.mode = 'live' AND t.stored_at > covered_to
-ORDER BY organization_id, period_id
+{carried}
+ORDER BY 1, 3
+"""
+# A late reading of a time-weighted meter stands on into the periods after its own.
+_CARRIED = """
+UNION
+SELECT stated.organization_id, currency, stated.period_id, covered_to
+FROM stated JOIN plans_period p ON p.id = stated.period_id
+JOIN usage_period_total t ON t.organization_id = stated.organization_id AND t.meter_id = ANY(%(carried)s)
+JOIN plans_period earlier ON earlier.id = t.period_id AND earlier.ends_at <= p.starts_at
+WHERE t.mode = 'live' AND t.stored_at > covered_to
 """
 
 
@@ -49,9 +59,13 @@ def late_periods(
     usage can still be reported (a setting); older ones have late corrections only."""
     ids = None if organization_ids is None else list(organization_ids)
     after = EPOCH if all_ages else at - timedelta(days=settings.TRACK_OLDEST_DAYS + 31)
+    carried = list(Meter.objects.filter(aggregation=Aggregation.TIME_WEIGHTED).values_list("pk", flat=True))
+    statement = _LATE.format(
+        scope="" if ids is None else "AND s.organization_id = ANY(%(organizations)s)",
+        carried=_CARRIED if carried else "",
+    )
     with connection.cursor() as cursor:
-        scope = "" if ids is None else "AND s.organization_id = ANY(%(organizations)s)"
-        cursor.execute(_LATE.format(scope=scope), {"organizations": ids, "after": after})
+        cursor.execute(statement, {"organizations": ids, "after": after, "carried": carried})
         return [LatePeriod(*row) for row in cursor.fetchall()]
 
 

@@ -38,6 +38,7 @@ from billing.models import (
     StatementState,
 )
 from billing.recompute import lines_at
+from core.clock import EPOCH
 from core.errors import PortalError
 from core.money import format_money
 from metering.ledger import take_ledger_cut
@@ -51,7 +52,7 @@ log = structlog.get_logger(__name__)
 # holds few of the drain's locks; an organization's periods in their order.
 _DUE = """
 SELECT p.id FROM plans_period p JOIN accounts_organization o ON o.id = p.organization_id
-WHERE p.ends_at <= %s AND NOT EXISTS (
+WHERE p.ends_at > %s AND p.ends_at <= %s AND NOT EXISTS (
     SELECT FROM billing_statement s WHERE s.period_id = p.id AND s.kind = 'period'
 )
 ORDER BY o.shard, p.organization_id, p.starts_at
@@ -75,11 +76,11 @@ def grace_over(at: datetime) -> datetime:
     return at - timedelta(minutes=settings.STATEMENT_GRACE_MINUTES)
 
 
-def finalise_due(*, at: datetime) -> int:
-    """Finalise every ended period whose grace is over; how many statements were made. Safe to run at any time, also twice
+def finalise_due(*, at: datetime, since: datetime = EPOCH) -> int:
+    """Finalise every period that ended after `since` and whose grace is over; how many statements were made. Safe to run at any time, also twice
     at once. A batch that fails is halved until the period at fault stands alone; it is logged, the others go on."""
     with connection.cursor() as cursor:
-        cursor.execute(_DUE, [grace_over(at)])
+        cursor.execute(_DUE, [since, grace_over(at)])
         due = [row[0] for row in cursor.fetchall()]
     batches = [due[first : first + BATCH] for first in range(0, len(due), BATCH)]
     if len(batches) < 2:
@@ -242,12 +243,15 @@ def creditable_minor(statement: Statement) -> int:
 
 
 def adjust_ended(*, at: datetime) -> int:
-    """Adjustment documents for usage that came late for periods after which no other statement of that customer and
-    currency will come; how many. Idempotent: what a document has billed is not late any more."""
+    """Adjustment documents for usage that came late and is on no coming statement: of customers (and currencies) that get
+    none any more, and corrections of periods older than statements look back; how many. Idempotent: what a document has billed is not late any more."""
     coming = set(
         Period.objects.filter(ends_at__gt=grace_over(at)).values_list("organization_id", "version__currency")
     )
-    ended = [one for one in late_periods(at=at) if (one.organization_id, one.currency) not in coming]
+    joins_next = {
+        one for one in late_periods(at=at, all_ages=False) if (one.organization_id, one.currency) in coming
+    }
+    ended = [one for one in late_periods(at=at) if one not in joins_next]
     return sum(_adjust(one, at) for one in ended)
 
 

@@ -1,18 +1,23 @@
 """Recurring work on documents and money. Each may run at any time and twice at once: what was done is not done again."""
 
+from datetime import timedelta
+
 import structlog
 from celery import shared_task
 
 from billing import collection, statements
 from billing.credits import expire_credits as expire_all
-from core.clock import now
+from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
 
 
 @shared_task(name="billing.finalise_due")
 def finalise_due() -> None:
-    if made := statements.finalise_due(at=now()):
+    """What has just ended; once an hour also what was left behind, whenever it ended."""
+    at = now()
+    since = EPOCH if at.minute == 0 else at - timedelta(days=3)
+    if made := statements.finalise_due(at=at, since=since):
         log.info("statements_finalised", count=made)
 
 

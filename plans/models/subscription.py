@@ -113,7 +113,12 @@ class Period(models.Model):
             ),
             models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="period_ends_after_start"),
         ]
-        indexes = [models.Index(fields=["organization", "-starts_at"], name="period_organization_start")]
+        indexes = [
+            models.Index(fields=["organization", "-starts_at"], name="period_organization_start"),
+            models.Index(
+                fields=["ends_at"], name="period_end"
+            ),  # what has just ended is looked for every minute
+        ]
 
     def __str__(self) -> str:
         return f"{self.starts_at:%Y-%m-%d} to {self.ends_at:%Y-%m-%d}"

@@ -17,6 +17,7 @@ from billing.statements import (
     void_statement,
 )
 from metering.costs import period_cost
+from plans.models import Meter
 from plans.services import cancel_subscription, roll_periods
 from tests.billing.kit import HOUR, Customer
 from tests.factories import create_plan
@@ -181,3 +182,31 @@ def test_credit_notes_never_exceed_what_remains(acme: Customer) -> None:
             issue_credit_note(statement=statement, amount_minor=amount, reason="More", by=None, at=at)
     issue_credit_note(statement=statement, amount_minor=900, reason="The rest", by=None, at=at)
     assert Invoice.objects.get(statement=statement).state == "paid"
+
+
+def test_a_correction_of_a_period_long_ago_has_a_document_of_its_own(acme: Customer) -> None:
+    acme.use(9_000)
+    first = acme.finalise()
+    acme.use(3_000)
+    at = acme.period().ends_at + timedelta(days=200)
+    roll_periods(at=at)
+
+    assert adjust_ended(at=acme.period().ends_at + HOUR) == 0  # the next statement takes it
+    assert adjust_ended(at=at) == 1
+    assert Statement.objects.get(kind=StatementKind.ADJUSTMENT).corrects == first
+
+
+def test_a_late_reading_stands_on_into_the_next_period() -> None:
+    stored = Meter.objects.create(
+        slug="storage", name="Storage", unit="GB-day", aggregation="time_weighted", time_unit="day"
+    )
+    version = create_plan("disk", included=Decimal(0), unit_price=Decimal("0.10"), meter=stored)
+    acme = Customer.start(version=version)
+    first, second = acme.finalise(), acme.finalise(1)
+    acme.use(2, meter=stored)  # from the middle of the first period on, never ended
+
+    late = acme.finalise(2)
+
+    of_periods = {line.of_period: line.amount_minor for line in late.lines.filter(kind=LineKind.ADJUSTMENT)}
+    assert of_periods == {acme.period(): 280, acme.period(1): 620}  # 14 and 31 days of 2 GB
+    assert [recompute(one) for one in (first, second, late)] == [[], [], []]
