@@ -8,7 +8,7 @@ from decimal import Decimal
 from accounts.models import Organization
 from billing.queries import PlanRevenue, mrr_by_plan, open_periods
 from core.money import Money, format_money
-from metering.costs import fee_is_due, period_costs
+from metering.costs import period_costs
 from metering.models import DeadLetter
 from metering.queries import ProductHealth, installation_quantity, product_health
 from plans.default_catalogue import CALLS_METER
@@ -16,6 +16,7 @@ from plans.models import Period, Product, SubscriptionStatus
 
 TOP = 10
 HEALTH_HOURS = 24
+OF_USAGE = ("usage", "write_off")  # kinds of lines; fees are in the MRR
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class CustomerRow:
     status: str
     calls: Decimal
     cost_minor: int
+    usage_minor: int
     currency: str
     cost: str
 
@@ -79,10 +81,7 @@ def overview(*, at: datetime) -> Overview:
         customers=sum(plan.customers for plan in plans),
         trials=sum(period.subscription.status == SubscriptionStatus.TRIALING for period in periods),
         calls_this_month=installation_quantity(meter_slug=CALLS_METER, start=month, end=at),
-        usage_revenue=_in_each_currency(
-            [Money(row.cost_minor, row.currency) for row in rows]
-            + [_fee_taken_off(period) for period in periods]
-        ),
+        usage_revenue=_in_each_currency([Money(row.usage_minor, row.currency) for row in rows]),
         plans=plans,
         top=sorted(rows, key=lambda row: (-row.cost_minor, -row.calls))[:TOP],
         health=_health(at),
@@ -98,14 +97,11 @@ def _customer_rows(periods: list[Period], at: datetime) -> list[CustomerRow]:
         rows.append(
             CustomerRow(
                 period.organization, period.version.plan.name, period.subscription.get_status_display(), calls,
-                rated.total_minor, rated.currency, format_money(rated.total_minor, rated.currency),
+                rated.total_minor, sum(line.amount_minor for line in rated.lines if line.kind in OF_USAGE), rated.currency,
+                format_money(rated.total_minor, rated.currency),
             )
         )  # fmt: skip
     return rows
-
-
-def _fee_taken_off(period: Period) -> Money:
-    return Money(-period.version.fee_minor if fee_is_due(period) else 0, period.version.currency)
 
 
 def _in_each_currency(amounts: list[Money]) -> str:
