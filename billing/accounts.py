@@ -33,7 +33,9 @@ def lock_accounts(organizations: Iterable[Organization]) -> dict[int, BillingAcc
 
 
 def get_account(organization: Organization) -> BillingAccount:
-    """The organization's account, made if it has none."""
+    """The organization's account, made if it has none; not locked."""
+    if found := BillingAccount.objects.for_organization(organization).first():
+        return found
     with transaction.atomic():
         return lock_accounts([organization])[organization.pk]
 

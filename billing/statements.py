@@ -203,7 +203,7 @@ def issue_credit_note(
 ) -> Statement:
     """Give back part of a document's total. What is still due of it is reduced; the rest becomes credit.
 
-    Raises Forbidden, StatementVoid, or CreditRefused for more than remains of it.
+    Raises Forbidden, StatementVoid, StatementKept when it was given up unpaid, or CreditRefused for more than remains.
     """
     check_can_handle_money(by)
     lock_accounts([statement.organization])
@@ -223,6 +223,8 @@ def issue_credit_note(
         f"Credit for {statement.number}.",
     )
     invoice = Invoice.objects.filter(statement=statement).first()
+    if invoice is not None and invoice.state == InvoiceState.UNCOLLECTIBLE:
+        raise StatementKept("It was given up unpaid: there is nothing to give back.")
     off = min(amount_minor, invoice.due_minor) if invoice else 0
     if invoice is not None and off:
         take_off(invoice=invoice, amount_minor=off, by=by, at=at)

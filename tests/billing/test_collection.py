@@ -20,7 +20,7 @@ from billing.collection import (
 from billing.credits import credit_balances, grant_credit
 from billing.invoices import InvoiceClosed
 from billing.models import Invoice
-from billing.statements import issue_credit_note, void_statement
+from billing.statements import StatementKept, issue_credit_note, void_statement
 from billing.states import table_as_markdown
 from config.settings import BASE_DIR
 from core.clock import to_micros
@@ -178,6 +178,8 @@ def test_what_is_given_up_does_not_open_the_door(acme: Customer) -> None:
 
     assert Invoice.objects.get(pk=invoice.pk).state == "uncollectible"
     assert status(acme) == "past_due"
+    with pytest.raises(StatementKept):
+        issue_credit_note(statement=invoice.statement, amount_minor=1, reason="x", by=None, at=invoice.due_at)
 
 
 def test_acts_on_money_are_for_staff_and_payers(acme: Customer) -> None:
