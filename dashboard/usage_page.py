@@ -8,7 +8,10 @@ from decimal import Decimal
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from django.urls import reverse
+
 from accounts.models import Organization
+from billing.explain import NOW
 from core.money import format_money
 from dashboard.charts import Bar, Chart, Minute, grouped, keep_largest, minute_chart
 from keys.queries import key_names
@@ -222,7 +225,14 @@ def call_rows(
 def bill(organization: Organization, *, period: Period, at: datetime) -> tuple[Rated, list[dict[str, str]]]:
     """This period's cost so far and its lines as label and amount."""
     rated = period_cost(organization, period=period, at=at)
-    rows = [{"label": line_text(line.text, line.unit, line.quantity, period), "value": format_money(line.amount_minor, rated.currency)} for line in rated.lines]  # fmt: skip
+    rows = [
+        {
+            "label": line_text(line.text, line.unit, line.quantity, period),
+            "value": format_money(line.amount_minor, rated.currency),
+            "why_url": reverse("dashboard:invoice-line", args=[NOW, position]),
+        }
+        for position, line in enumerate(rated.lines, 1)
+    ]
     rows.append({"label": "Total", "value": format_money(rated.total_minor, rated.currency), "kind": "total"})
     return rated, rows
 

@@ -51,7 +51,7 @@ _STEPS = {
 }
 
 HOURS_OF_TOTALS = """
-SELECT hour, sum(sum), sum(count) FROM usage_total
+SELECT hour, sum(sum), sum(count)::bigint FROM usage_total
 WHERE organization_id = %(organization)s AND mode = %(mode)s AND meter_id = %(meter)s AND period_id = %(period)s
     AND dimension = ANY(%(dimensions)s)
 GROUP BY 1 ORDER BY 1

@@ -34,7 +34,8 @@ DEVELOPMENT = {"dashboard:mailbox", "dashboard:mailbox-message"}
 STAFF = {
     "dashboard:staff-overview", "dashboard:staff-correct", "dashboard:staff-unpaid", "dashboard:staff-customer-billing",
     "dashboard:staff-credit-grant", "dashboard:staff-document", "dashboard:staff-document-pdf", "dashboard:staff-document-csv",
-    "dashboard:staff-document-act",
+    "dashboard:staff-document-act", "dashboard:staff-line", "dashboard:staff-line-hours", "dashboard:staff-line-calls",
+    "dashboard:staff-call-find",
 }  # fmt: skip
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
 BY_KEY = {"api-account", "api-track", "api-correct", "api-statements", "api-statement", "api-places-search", "api-places-reverse"}
@@ -45,16 +46,18 @@ OWN = {
     "dashboard:organization-create", "dashboard:organization-switch", "dashboard:ownership-transfer",
     "dashboard:invitation-create", "dashboard:plan-change", "dashboard:alerts", "dashboard:cap-set", "dashboard:cap-remove",
     "dashboard:invoice-list", "dashboard:invoice-upcoming", "dashboard:credit", "dashboard:billing-account",
+    "dashboard:call-find",
 }  # fmt: skip
 BY_ID = {
     "dashboard:key-rotate", "dashboard:key-revoke", "dashboard:invitation-revoke", "dashboard:member-role",
     "dashboard:member-remove", "dashboard:invoice", "dashboard:invoice-pdf", "dashboard:invoice-csv",
-    "dashboard:invoice-use-credit",
+    "dashboard:invoice-use-credit", "dashboard:invoice-line", "dashboard:invoice-line-hours", "dashboard:invoice-line-calls",
 }  # fmt: skip
 # Documents are for those who pay.
 PAYERS_ONLY = {
     "dashboard:invoice-list", "dashboard:invoice-upcoming", "dashboard:credit", "dashboard:billing-account",
-    "dashboard:invoice", "dashboard:invoice-pdf", "dashboard:invoice-csv",
+    "dashboard:invoice", "dashboard:invoice-pdf", "dashboard:invoice-csv", "dashboard:invoice-line",
+    "dashboard:invoice-line-hours", "dashboard:invoice-line-calls",
 }  # fmt: skip
 # What a billing member and a developer of the same organization may not do.
 NOT_FOR_BILLING = {"dashboard:key-create", "dashboard:key-rotate", "dashboard:key-revoke"}
@@ -88,6 +91,8 @@ class World:
         }  # fmt: skip
         if name == "dashboard:staff-document-act":
             return reverse(name, args=[self.statement.public_id, "void"])
+        if "-line" in name:
+            return reverse(name, args=[self.statement.public_id, 1])
         ids = documents | {
             "dashboard:staff-customer-billing": self.cast.northwind.public_id,
             "dashboard:staff-credit-grant": self.cast.northwind.public_id,
