@@ -20,6 +20,11 @@ COPY deploy/nginx/proxy.conf /etc/nginx/farebox/proxy.conf
 COPY deploy/nginx/farebox.conf.template /etc/nginx/templates/default.conf.template
 
 FROM python:3.11-slim AS app
+# Letters of all alphabets on invoices; any version of the font will do.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --no-install-recommends --yes fonts-dejavu-core \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin farebox \
     && install --directory --owner farebox --group farebox /var/lib/farebox
 COPY --from=build /opt/farebox /opt/farebox

@@ -241,6 +241,7 @@ class Year:
         """Invoices are paid in time, late, after the suspension, or never; some customers are given credit."""
         self.tally.past_due += take_overdue(at=at, limit=5_000)
         self.tally.suspended += end_grace(at=at, limit=5_000)
+        Invoice.objects.filter(sent_at=None).update(sent_at=at)  # nobody is there to read 3,000 mails
         open_ones = Invoice.objects.filter(state__in=(InvoiceState.OPEN, InvoiceState.PAST_DUE))
         for invoice in open_ones.select_related("organization", "statement").order_by("pk"):
             if at >= invoice.created_at + self._patience(invoice):
