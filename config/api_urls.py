@@ -6,6 +6,8 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from billing.api import StatementListView, StatementView
+from billing.report_api import ReportView
+from metering.aggregate_api import AggregateView
 from metering.api import AccountView, TrackView
 from metering.correct_api import CorrectView
 
@@ -13,6 +15,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", AccountView.as_view(), name="api-account"),
     path("usage/track", TrackView.as_view(), name="api-track"),
     path("usage/correct", CorrectView.as_view(), name="api-correct"),
+    path("usage/report", ReportView.as_view(), name="api-report"),
+    path("usage/aggregate", AggregateView.as_view(), name="api-aggregate"),
     path("billing/statements", StatementListView.as_view(), name="api-statements"),
     path("billing/statements/<str:statement>", StatementView.as_view(), name="api-statement"),
     path(

@@ -37,6 +37,7 @@ class CustomerKeyScheme(_EitherHeader):  # type: ignore[no-untyped-call]
 
 class OwnerKeyScheme(_EitherHeader):  # type: ignore[no-untyped-call]
     target_class = "keys.authentication.OwnerKeyAuthentication"
+    match_subclasses = True
     names = ["ownerKey", "ownerKeyHeader"]
     header = "X-Admin-Key"
     description = "A key of the owner: `ADMIN_API_KEY`, or one made by `manage.py issue_owner_key`."

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
@@ -13,8 +14,9 @@ from redis import Redis
 
 from core.clock import now
 from dashboard.refusal_docs import REFUSALS
-from metering import drf
+from metering import drf, range_check
 from metering.api import AccountThrottle
+from metering.ledger import LOCK_CLASS
 from plans.models import Route
 from plans.services import suspend_organization
 from tests.factories import create_route
@@ -70,6 +72,23 @@ class World:
         headers = {"Authorization": f"Bearer {key}"}
         client = Client(raise_request_exception=False)
         return client.post("/api/usage/correct", body, content_type="application/json", headers=headers)
+
+    def aggregate(self, *, key: str = OWNER, **changes: Any) -> Any:
+        body = {
+            "organization": self.reporter.organization.public_id, "start": "2026-11-01T00:00:00Z",
+            "end": "2026-11-02T00:00:00Z",
+        } | changes  # fmt: skip
+        headers = {"Authorization": f"Bearer {key}"}
+        client = Client(raise_request_exception=False)
+        return client.post("/api/usage/aggregate", body, content_type="application/json", headers=headers)
+
+    def aggregate_while_the_drain_is_busy(self) -> Any:
+        self.monkeypatch.setattr(range_check, "PATIENCE", "50ms")
+        with connection.get_new_connection(connection.get_connection_params()) as drain:
+            drain.execute(
+                "SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_CLASS, self.reporter.organization.shard]
+            )
+            return self.aggregate()
 
     def correct_without_redis(self) -> Any:
         event = self.reporter.recorded()
@@ -134,6 +153,16 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
         409: lambda w: w.correct(quantity="0.5"),
         415: lambda w: _form(w, "/api/usage/correct"),
         503: lambda w: w.correct_without_redis(),
+    },
+    "get /api/usage/report": {400: lambda w: w.get("/api/usage/report?group_by=weather")}
+    | _look("/api/usage/report?group_by=day", "/api/usage/report?organization=org_unknown"),
+    "post /api/usage/aggregate": {
+        200: lambda w: w.aggregate(),
+        400: lambda w: w.aggregate(end="2026-10-01T00:00:00Z"),
+        401: lambda w: w.aggregate(key="wrong"),
+        404: lambda w: w.aggregate(organization="org_unknown"),
+        415: lambda w: _form(w, "/api/usage/aggregate"),
+        503: lambda w: w.aggregate_while_the_drain_is_busy(),
     },
     "get /api/billing/statements": _look("/api/billing/statements", "/api/billing/statements?before=stm_unknown"),
     "get /api/billing/statements/{statement}": _look("/api/billing/statements/upcoming", "/api/billing/statements/unknown"),

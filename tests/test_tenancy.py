@@ -32,13 +32,24 @@ PUBLIC = {
 BY_SECRET = {"dashboard:invitation-accept"}
 DEVELOPMENT = {"dashboard:mailbox", "dashboard:mailbox-message"}
 STAFF = {
-    "dashboard:staff-overview", "dashboard:staff-correct", "dashboard:staff-unpaid", "dashboard:staff-customer-billing",
+    "dashboard:staff-overview", "dashboard:staff-revenue", "dashboard:staff-revenue-csv",
+    "dashboard:staff-correct", "dashboard:staff-unpaid", "dashboard:staff-customer-billing",
     "dashboard:staff-credit-grant", "dashboard:staff-document", "dashboard:staff-document-pdf", "dashboard:staff-document-csv",
     "dashboard:staff-document-act", "dashboard:staff-line", "dashboard:staff-line-hours", "dashboard:staff-line-calls",
     "dashboard:staff-call-find",
 }  # fmt: skip
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
-BY_KEY = {"api-account", "api-track", "api-correct", "api-statements", "api-statement", "api-places-search", "api-places-reverse"}
+BY_KEY = {
+    "api-account",
+    "api-track",
+    "api-correct",
+    "api-statements",
+    "api-statement",
+    "api-report",
+    "api-aggregate",
+    "api-places-search",
+    "api-places-reverse",
+}
 # The reader's own organization, from the session: no id in the address.
 OWN = {
     "dashboard:usage", "dashboard:call-list", "dashboard:key-list", "dashboard:key-create", "dashboard:quick-start",
