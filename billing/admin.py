@@ -10,6 +10,7 @@ from billing.models import (
     CreditEntry,
     CreditGrant,
     CreditTransaction,
+    ExchangeRate,
     Invoice,
     Statement,
     StatementLine,
@@ -100,3 +101,18 @@ class CreditTransactionAdmin(ReadOnlyAdmin):
     list_select_related = ("organization", "invoice")
     search_fields = ("organization__name",)
     inlines = (CreditEntryInline,)
+
+
+@admin.register(ExchangeRate)
+class ExchangeRateAdmin(admin.ModelAdmin[ExchangeRate]):
+    """Rates are added, never edited: last year's report shows the sums that it showed then."""
+
+    list_display = ("currency", "into", "rate", "valid_from", "source")
+    list_filter = ("currency", "into")
+    date_hierarchy = "valid_from"
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -238,6 +238,8 @@ RECORD_SECONDS = 60  # a worker trusts its copy of a key's record this long (ENG
 RESERVATION_SECONDS = 60
 # Price lists in this currency are shown first; without a choice they are the ones on sale.
 DEFAULT_CURRENCY = env.str("FAREBOX_DEFAULT_CURRENCY", default="USD")
+# Sums over several currencies are shown in this one too, by the dated exchange rates of the admin; nothing is charged in it.
+REPORTING_CURRENCY = env.str("FAREBOX_REPORTING_CURRENCY", default="") or DEFAULT_CURRENCY
 # A plan that sells below so many times what its calls cost is warned of.
 COST_MARGIN_FACTOR = env.int("FAREBOX_COST_MARGIN_FACTOR", default=3)
 PAST_DUE_GRACE_DAYS = env.int("FAREBOX_PAST_DUE_GRACE_DAYS", default=7)

@@ -9,6 +9,7 @@ from billing.models.credit import (
     CreditTransaction,
     CreditTransactionKind,
 )
+from billing.models.exchange import ExchangeRate
 from billing.models.invoice import CollectorName, Invoice, InvoiceState
 from billing.models.simulation import SimulationRun, SimulationState
 from billing.models.statement import (
@@ -29,6 +30,7 @@ __all__ = [
     "CreditSource",
     "CreditTransaction",
     "CreditTransactionKind",
+    "ExchangeRate",
     "Invoice",
     "InvoiceState",
     "LineKind",
