@@ -127,11 +127,11 @@ def revenue_months(
             break
         while _first_of(moment) > month.month:
             months.append(month)
-            month = MonthRevenue(_next_month(month.month), currency, month.end_minor, month.customers_end)
+            month = MonthRevenue(next_month(month.month), currency, month.end_minor, month.customers_end)
         _move(month, event, had, before=moment < _first_of(first))
     while month.month <= _first_of(last):
         months.append(month)
-        month = MonthRevenue(_next_month(month.month), currency, month.end_minor, month.customers_end)
+        month = MonthRevenue(next_month(month.month), currency, month.end_minor, month.customers_end)
     return months
 
 
@@ -172,5 +172,6 @@ def _first_of(day: date) -> date:
     return day.replace(day=1)
 
 
-def _next_month(month: date) -> date:
+def next_month(month: date) -> date:
+    """The first day of the month after the one that begins on this day."""
     return date(month.year + month.month // MONTHS_A_YEAR, month.month % MONTHS_A_YEAR + 1, 1)

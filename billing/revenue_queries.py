@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time
+from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
 from billing.models import LineKind, StatementLine, StatementState
-from billing.revenue import MonthRevenue, RevenueEvent, revenue_months
+from billing.revenue import MonthRevenue, RevenueEvent, next_month, revenue_months
 from plans.models import SubscriptionEvent
 
 FIXED = (LineKind.FEE, LineKind.FEE_CREDIT, LineKind.MINIMUM)
@@ -26,12 +27,37 @@ class Charged:
     credited_minor: int
 
 
-def log_events() -> Iterable[RevenueEvent]:
-    """The whole log in the order in which it was written."""
-    rows = SubscriptionEvent.objects.order_by("pk").values_list(
-        "organization_id", "kind", "at", "currency", "previous_mrr_minor", "mrr_minor"
-    )
-    return (RevenueEvent(*row) for row in rows.iterator(chunk_size=5_000))
+@dataclass(frozen=True, slots=True)
+class PlanMonth:
+    """A plan in one month and currency: who paid for it at the month's end, and what its statements charged."""
+
+    plan_name: str
+    customers: int
+    mrr_minor: int
+    fixed_minor: int
+    usage_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerMonth:
+    """What one customer's statements charged in a month, less credit notes."""
+
+    public_id: str
+    name: str
+    fixed_minor: int
+    usage_minor: int
+    total_minor: int
+
+
+def log_events(*, currency: str = "", until: datetime | None = None) -> Iterable[RevenueEvent]:
+    """The log in the order in which it was written: all of it, or of one currency, or before a moment."""
+    rows = SubscriptionEvent.objects.order_by("pk")
+    if currency:
+        rows = rows.filter(currency=currency)
+    if until is not None:
+        rows = rows.filter(at__lt=until)
+    fields = ("organization_id", "kind", "at", "currency", "previous_mrr_minor", "mrr_minor")
+    return (RevenueEvent(*row) for row in rows.values_list(*fields).iterator(chunk_size=5_000))
 
 
 def currencies() -> list[str]:
@@ -39,21 +65,31 @@ def currencies() -> list[str]:
     return sorted(set(SubscriptionEvent.objects.order_by().values_list("currency", flat=True).distinct()))
 
 
+def first_month() -> date | None:
+    """The month in which the log begins."""
+    at = SubscriptionEvent.objects.order_by("at").values_list("at", flat=True).first()
+    return at.astimezone(UTC).date().replace(day=1) if at else None
+
+
 def movements(*, first: date, last: date, currency: str) -> list[MonthRevenue]:
     """MRR and its movements for each month from `first` to `last`."""
-    return revenue_months(log_events(), first=first, last=last, currency=currency)
+    events = log_events(currency=currency, until=month_end(last))
+    return revenue_months(events, first=first, last=last, currency=currency)
+
+
+def mrr_by_currency(*, until: datetime) -> dict[str, int]:
+    """MRR at a moment, minor units of each currency; currencies without any are left out."""
+    rows = SubscriptionEvent.objects.filter(at__lt=until).order_by().values_list("currency")
+    sums = rows.annotate(mrr=Sum(F("mrr_minor") - F("previous_mrr_minor")))
+    return {currency: mrr for currency, mrr in sums if mrr}
 
 
 def charged_by_month(*, first: date, last: date, currency: str) -> list[Charged]:
-    """Fixed beside usage revenue by month, from the lines of standing statements."""
+    """Fixed beside usage revenue for each month that has any, from the lines of standing statements."""
     rows = (
-        StatementLine.objects.filter(
-            statement__state=StatementState.FINALISED,
-            statement__currency=currency,
-            statement__ends_at__date__gte=first,
-            statement__ends_at__date__lte=last,
-        )
-        .annotate(month=TruncMonth("statement__ends_at"))
+        _charged_lines(month_start(first), month_end(last))
+        .filter(statement__currency=currency)
+        .annotate(month=TruncMonth("statement__ends_at", tzinfo=UTC))
         .values("month", "kind")
         .annotate(amount=Sum("amount_minor"))
         .order_by("month")
@@ -62,6 +98,74 @@ def charged_by_month(*, first: date, last: date, currency: str) -> list[Charged]
     for row in rows:
         found.setdefault(row["month"].date(), {})[row["kind"]] = row["amount"]
     return [_charged(month, currency, kinds) for month, kinds in found.items()]
+
+
+def charged_by_currency(*, month: date) -> dict[str, int]:
+    """What standing statements of a month charged, less credit notes, minor units of each currency."""
+    lines = _charged_lines(month_start(month), month_end(month)).order_by()
+    return dict(lines.values_list("statement__currency").annotate(amount=Sum("amount_minor")))
+
+
+def plan_months(*, month: date, currency: str) -> list[PlanMonth]:
+    """Each plan that anyone paid for in a month, the largest first."""
+    present = (
+        SubscriptionEvent.objects.filter(currency=currency, at__lt=month_end(month))
+        .order_by("organization_id", "-at", "-pk")
+        .distinct("organization_id")
+    )
+    paying = SubscriptionEvent.objects.filter(pk__in=present.values("pk"), mrr_minor__gt=0).order_by()
+    mrr = {
+        name: (customers, minor)
+        for name, customers, minor in paying.values_list("version__plan__name").annotate(
+            Count("pk"), Sum("mrr_minor")
+        )
+    }
+    lines = _charged_lines(month_start(month), month_end(month)).filter(statement__currency=currency)
+    charged = {
+        name: (fixed, usage)
+        for name, fixed, usage in lines.order_by()
+        .values_list("statement__version__plan__name")
+        .annotate(**_kinds())
+    }
+    rows = [PlanMonth(name, *mrr.get(name, (0, 0)), *charged.get(name, (0, 0))) for name in {*mrr, *charged}]
+    return sorted(rows, key=lambda row: (-row.mrr_minor, -row.fixed_minor - row.usage_minor, row.plan_name))
+
+
+def top_customers(*, month: date, currency: str, limit: int) -> list[CustomerMonth]:
+    """Who was charged most in a month."""
+    rows = (
+        _charged_lines(month_start(month), month_end(month))
+        .filter(statement__currency=currency)
+        .values_list("statement__organization__public_id", "statement__organization__name")
+        .annotate(**_kinds(), total=Sum("amount_minor"))
+        .order_by("-total", "statement__organization__name")
+    )
+    return [CustomerMonth(*row) for row in rows[:limit] if row[-1] > 0]
+
+
+def month_start(month: date) -> datetime:
+    """The first moment of a day's month, UTC."""
+    return datetime.combine(month.replace(day=1), time(), UTC)
+
+
+def month_end(month: date) -> datetime:
+    """The first moment after a day's month, UTC."""
+    return month_start(next_month(month.replace(day=1)))
+
+
+def _charged_lines(start: datetime, end: datetime) -> QuerySet[StatementLine]:
+    """Lines of standing documents whose period ended in `[start, end)`."""
+    return StatementLine.objects.filter(
+        statement__state=StatementState.FINALISED, statement__ends_at__gte=start, statement__ends_at__lt=end
+    )
+
+
+def _kinds() -> dict[str, Any]:
+    """Sums of the fixed part and of usage, as `Charged` tells them apart."""
+    return {
+        "fixed": Sum("amount_minor", filter=Q(kind__in=FIXED), default=0),
+        "usage": Sum("amount_minor", filter=~Q(kind__in=(*FIXED, LineKind.CREDIT)), default=0),
+    }
 
 
 def _charged(month: date, currency: str, kinds: dict[str, int]) -> Charged:

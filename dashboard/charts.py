@@ -86,7 +86,7 @@ class Chart:
     @property
     def legend(self) -> tuple[LegendEntry, ...]:
         entries = [
-            LegendEntry(one.label, _swatch(_tone(self.series, at))) for at, one in enumerate(self.series)
+            LegendEntry(one.label, swatch_of(_tone(self.series, at))) for at, one in enumerate(self.series)
         ]
         if self.has_expected:
             entries.append(LegendEntry("expected", _HATCHED_SWATCH))
@@ -117,7 +117,7 @@ class Minute:
 def stacked_bars(chart: Chart) -> SafeString:
     """The chart as two SVG pictures side by side, the plot and its axis; expected amounts are hatched."""
     highest = max((bar.total + bar.expected for bar in chart.bars), default=0)
-    step, top = _scale(highest)
+    step, top = axis_scale(highest)
     lines = [step * count for count in range(int(top / step) + 1)]
     plot = format_html(
         '<svg class="chart" width="100%" height="{height}" role="img" aria-labelledby="{ident}-title {ident}-desc">'
@@ -127,15 +127,15 @@ def stacked_bars(chart: Chart) -> SafeString:
         title=chart.title,
         description=chart.description,
         pattern=_hatch(chart),
-        grid=_join(_gridline(chart, line, top) for line in lines),
-        bars=_join(_bar(chart, at, top) for at in range(len(chart.bars))),
+        grid=joined(_gridline(chart, line, top) for line in lines),
+        bars=joined(_bar(chart, at, top) for at in range(len(chart.bars))),
         ticks=_ticks(chart),
         none=_EMPTY if highest else _nothing(chart),
     )
     axis = format_html(
         '<svg class="chart" width="36" height="{}" aria-hidden="true" focusable="false">{}</svg>',
         chart.height + _TOP + _BOTTOM,
-        _join(_axis_label(chart, line, top) for line in lines),
+        joined(_axis_label(chart, line, top) for line in lines),
     )
     return format_html('<div class="chart-frame">{}{}</div>', plot, axis)
 
@@ -163,7 +163,7 @@ def sparkline(values: Sequence[Quantity], *, title: str) -> SafeString:
     highest = max(values, default=0)
     count = max(len(values) - 1, 1)
     points = " ".join(
-        f"{_text(Fraction(at * width, count))},{_text(_level(value, highest, height - 3) + 2)}"
+        f"{plain_number(Fraction(at * width, count))},{plain_number(_level(value, highest, height - 3) + 2)}"
         for at, value in enumerate(values)
     )
     return format_html(
@@ -199,10 +199,10 @@ def short(value: Quantity) -> str:
         if amount >= size:
             whole, tenth = divmod(int(amount * 10 / size), 10)
             return f"{whole}.{tenth}{letter}" if tenth and whole < 100 else f"{whole}{letter}"
-    return _text(amount)
+    return plain_number(amount)
 
 
-def _scale(highest: Quantity) -> tuple[Fraction, Fraction]:
+def axis_scale(highest: Quantity) -> tuple[Fraction, Fraction]:
     """Distance of gridlines and top of the axis: 1, 2 or 5 times a power of ten, at most three lines above zero."""
     if highest <= 0:
         return Fraction(5), Fraction(10)
@@ -224,7 +224,7 @@ def _level(value: Quantity | Fraction, top: Quantity | Fraction, height: int) ->
 
 def _bar(chart: Chart, at: int, top: Fraction) -> SafeString:
     bar = chart.bars[at]
-    left, width = _place(at, len(chart.bars))
+    left, width = bar_place(at, len(chart.bars))
     parts, base = [], Fraction(0)
     amounts = [(value, _tone(chart.series, place)) for place, value in enumerate(bar.values)]
     for value, tone in amounts:
@@ -239,7 +239,7 @@ def _bar(chart: Chart, at: int, top: Fraction) -> SafeString:
     slot = Fraction(100, len(chart.bars))
     return format_html(
         '<g class="bar"><title>{}</title><rect class="hit" x="{}%" width="{}%" y="{}" height="{}"/>{}</g>',
-        _in_words(chart, bar), _text(slot * at), _text(slot), _TOP, chart.height, _join(parts),
+        _in_words(chart, bar), plain_number(slot * at), plain_number(slot), _TOP, chart.height, joined(parts),
     )  # fmt: skip
 
 
@@ -257,11 +257,11 @@ def _part(
     height = max(lower - upper - 1, Fraction(1))
     return format_html(
         '<rect {} x="{}%" width="{}%" y="{}" height="{}" rx="{}"/>',
-        paint, _text(left), _text(width), _text(lower - height + _TOP), _text(height), 2 if height > 4 else 0,
+        paint, plain_number(left), plain_number(width), plain_number(lower - height + _TOP), plain_number(height), 2 if height > 4 else 0,
     )  # fmt: skip
 
 
-def _place(at: int, count: int) -> tuple[Fraction, Fraction]:
+def bar_place(at: int, count: int) -> tuple[Fraction, Fraction]:
     """Left edge and width of a bar, per cent of the plot."""
     slot = Fraction(100, count)
     width = min(slot * _BAR_SHARE, _WIDEST_BAR)
@@ -282,12 +282,12 @@ def _in_words(chart: Chart, bar: Bar) -> str:
 
 
 def _gridline(chart: Chart, line: Fraction, top: Fraction) -> SafeString:
-    y = _text(_level(line, top, chart.height) + _TOP)
+    y = plain_number(_level(line, top, chart.height) + _TOP)
     return format_html('<line class="grid" x1="0" x2="100%" y1="{}" y2="{}"/>', y, y)
 
 
 def _axis_label(chart: Chart, line: Fraction, top: Fraction) -> SafeString:
-    y = _text(_level(line, top, chart.height) + _TOP + 4)
+    y = plain_number(_level(line, top, chart.height) + _TOP + 4)
     value = Decimal(line.numerator) / Decimal(line.denominator)
     return format_html('<text x="8" y="{}">{}</text>', y, short(value))
 
@@ -300,11 +300,11 @@ def _ticks(chart: Chart) -> SafeString:
     crowded = {
         at for at in range(places - 1) if at % 2 == 1 or (places % 2 == 0 and at == places - 2 and at > 0)
     }
-    return _join(_tick(chart, at, last=last, is_minor=place in crowded) for place, at in enumerate(named))
+    return joined(_tick(chart, at, last=last, is_minor=place in crowded) for place, at in enumerate(named))
 
 
 def _tick(chart: Chart, at: int, *, last: int, is_minor: bool) -> SafeString:
-    left, width = _place(at, len(chart.bars))
+    left, width = bar_place(at, len(chart.bars))
     x, anchor = left + width / 2, "middle"
     if at == 0 and last > 6:
         x, anchor = left, "start"
@@ -312,7 +312,7 @@ def _tick(chart: Chart, at: int, *, last: int, is_minor: bool) -> SafeString:
         x, anchor = left + width, "end"
     return format_html(
         '<text class="{}" x="{}%" y="{}" text-anchor="{}">{}</text>',
-        "tick minor" if is_minor else "tick", _text(x), chart.height + _TOP + 17, anchor, chart.bars[at].tick,
+        "tick minor" if is_minor else "tick", plain_number(x), chart.height + _TOP + 17, anchor, chart.bars[at].tick,
     )  # fmt: skip
 
 
@@ -342,7 +342,7 @@ def _tone(series: Sequence[Series], at: int) -> str:
     return "s-other" if tone == "other" or at > 2 else f"s{at + 1}"
 
 
-def _swatch(tone: str) -> SafeString:
+def swatch_of(tone: str) -> SafeString:
     return format_html(
         '<svg viewBox="0 0 9 9" aria-hidden="true" focusable="false"><rect class="{}" width="9" height="9" rx="2"/></svg>',
         tone,
@@ -355,7 +355,7 @@ _HATCHED_SWATCH = mark_safe(
 )
 
 
-def _text(value: Fraction) -> str:
+def plain_number(value: Fraction) -> str:
     """Up to three decimals without trailing zeros."""
     thousandths = round(value * 1000)
     whole, rest = divmod(abs(thousandths), 1000)
@@ -363,5 +363,5 @@ def _text(value: Fraction) -> str:
     return f"{sign}{whole}.{rest:03d}".rstrip("0").rstrip(".") if rest else f"{sign}{whole}"
 
 
-def _join(parts: Iterable[SafeString]) -> SafeString:
+def joined(parts: Iterable[SafeString]) -> SafeString:
     return format_html_join("", "{}", ((part,) for part in parts))

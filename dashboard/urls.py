@@ -14,6 +14,7 @@ from dashboard.views import (
     quick_start,
     staff,
     staff_billing,
+    staff_revenue,
     usage,
 )
 
@@ -59,6 +60,8 @@ urlpatterns = [
         name="invoice-line-calls",
     ),
     path("staff/", staff.overview, name="staff-overview"),
+    path("staff/revenue/", staff_revenue.revenue, name="staff-revenue"),
+    path("staff/revenue/csv/", staff_revenue.revenue_csv, name="staff-revenue-csv"),
     path("staff/invoices/", staff_billing.unpaid_list, name="staff-unpaid"),
     path("staff/invoices/<str:public_id>/", staff_billing.customer, name="staff-customer-billing"),
     path("staff/invoices/<str:public_id>/credit/", staff_billing.credit_grant, name="staff-credit-grant"),

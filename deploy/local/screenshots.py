@@ -11,7 +11,7 @@ from deploy.local.demo import state_folder
 
 _PUBLIC = ("/", "/pricing/", "/accounts/login/", "/accounts/signup/", "/docs/errors/")
 _CUSTOMER = ("/usage/", "/usage/calls/", "/keys/", "/keys/new/", "/quick-start/", "/plan/", "/team/")
-_STAFF = ("/staff/", "/admin/")
+_STAFF = ("/staff/", "/staff/revenue/", "/admin/")
 _WIDTHS = (360, 1280)
 
 
