@@ -80,6 +80,7 @@ def test_distance_is_the_great_circle() -> None:
     assert distance_km(0, 179.9, 0, -179.9) == pytest.approx(22.24, abs=0.01)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=40, deadline=None)
 @given(LATITUDES, LONGITUDES)
 def test_reverse_finds_what_looking_at_every_city_finds(lat: float, lon: float) -> None:

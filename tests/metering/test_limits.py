@@ -127,6 +127,7 @@ def _random_steps(rng: random.Random, count: int) -> Iterator[tuple[int, Admissi
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # the model's lines are counted by the tests above
 def test_hundred_thousand_random_steps_agree_with_the_model(usage_redis: "redis.Redis") -> None:
     open_organization(usage_redis)
     model = DoorModel(versions={501: 3})

@@ -122,6 +122,7 @@ def check_history(history: History) -> None:
     counted.append(len(periods))
 
 
+@pytest.mark.no_cover  # the same lines a million times: counting them doubles its time
 @pytest.mark.parametrize("part", range(PARTS))
 def test_periods_of_ten_thousand_subscriptions_tile_ten_years(part: int) -> None:
     """In parts, so that several processes can share them; each has its own seed, and so its own subscriptions."""
