@@ -9,7 +9,7 @@ Months are calendar months of UTC. Amounts are minor units of one currency; curr
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
 MONTHS_A_YEAR = 12
@@ -160,6 +160,16 @@ def mrr_at(events: Iterable[RevenueEvent], *, at: datetime) -> dict[tuple[int, s
         if event.at <= at:
             present[event.organization_id, event.currency] = event.mrr_minor
     return {key: minor for key, minor in present.items() if minor}
+
+
+def whole_minor(average: Decimal | None) -> int | None:
+    """An average in whole minor units, half up."""
+    return None if average is None else int(average.to_integral_value(ROUND_HALF_UP))
+
+
+def rate_text(rate: Decimal | None) -> str | None:
+    """A rate as a part of one with four digits, half up: `0.0417`."""
+    return None if rate is None else f"{rate.quantize(Decimal('0.0001'), ROUND_HALF_UP):f}"
 
 
 def adds_up(months: Sequence[MonthRevenue]) -> bool:

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from billing.api import StatementListView, StatementView
 from billing.report_api import ReportView
+from billing.revenue_api import RevenueView
 from metering.aggregate_api import AggregateView
 from metering.api import AccountView, TrackView
 from metering.correct_api import CorrectView
@@ -19,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("usage/aggregate", AggregateView.as_view(), name="api-aggregate"),
     path("billing/statements", StatementListView.as_view(), name="api-statements"),
     path("billing/statements/<str:statement>", StatementView.as_view(), name="api-statement"),
+    path("admin/revenue", RevenueView.as_view(), name="api-revenue"),
     path(
         "schema",
         SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from django.utils.dateparse import parse_date
 
-from billing.revenue import MonthRevenue, Movement
+from billing.revenue import MonthRevenue, Movement, rate_text, whole_minor
 from billing.revenue_definitions import DEFINITIONS, Definition
 from billing.revenue_queries import Charged
 from billing.revenue_report import Choices, RevenueReport
@@ -127,17 +127,15 @@ def _csv_row(month: MonthRevenue, charged: Charged) -> list[str]:
         return f"{to_major(minor, month.currency):f}"
 
     def average(minor: Decimal | None) -> str:
-        return "" if minor is None else major(whole(minor))
-
-    def rate(value: Decimal | None) -> str:
-        return "" if value is None else f"{value.quantize(Decimal('0.0001'), ROUND_HALF_UP):f}"
+        whole = whole_minor(minor)
+        return "" if whole is None else major(whole)
 
     return [
         f"{month.month:%Y-%m}", month.currency, major(month.start_minor),
         *(major(month.moved_minor[kind]) for kind in Movement), major(month.end_minor), major(month.arr_minor),
-        str(month.customers_start), str(month.customers_end), average(month.arpu_minor), rate(month.logo_churn),
-        rate(month.revenue_churn), rate(month.net_revenue_churn), average(month.ltv_minor), str(month.trials_started),
-        str(month.trials_converted), str(month.trials_ended), rate(month.trial_conversion), major(charged.fixed_minor),
+        str(month.customers_start), str(month.customers_end), average(month.arpu_minor), rate_text(month.logo_churn) or "",
+        rate_text(month.revenue_churn) or "", rate_text(month.net_revenue_churn) or "", average(month.ltv_minor), str(month.trials_started),
+        str(month.trials_converted), str(month.trials_ended), rate_text(month.trial_conversion) or "", major(charged.fixed_minor),
         major(charged.usage_minor), major(charged.credited_minor),
     ]  # fmt: skip
 
@@ -147,13 +145,9 @@ def percent(rate: Decimal | None) -> str:
     return NONE if rate is None else f"{(rate * 100).quantize(Decimal('0.1'), ROUND_HALF_UP):f}%"
 
 
-def whole(minor: Decimal) -> int:
-    """An average in whole minor units, half up."""
-    return int(minor.to_integral_value(ROUND_HALF_UP))
-
-
 def _average(minor: Decimal | None, currency: str) -> str:
-    return NONE if minor is None else format_money(whole(minor), currency)
+    whole = whole_minor(minor)
+    return NONE if whole is None else format_money(whole, currency)
 
 
 def _signed(minor: int, currency: str) -> str:

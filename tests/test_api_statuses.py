@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
@@ -44,6 +45,15 @@ class World:
         self.settings.REDIS_URL = "redis://127.0.0.1:1/0"
         return self
 
+    def without_database(self, name: str) -> "World":
+        """As if the database went away while this function reads."""
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise OperationalError("gone")
+
+        self.monkeypatch.setattr(name, fail)
+        return self
+
     def with_routes(self, **changes: Any) -> "World":
         Route.objects.filter(product=self.customer.product).update(**changes)
         drf.forget_cached()
@@ -62,6 +72,9 @@ class World:
 
     def track(self, body: Any, **how: Any) -> Any:
         return self.reporter.post(body, **how)
+
+    def admin(self, path: str) -> HttpResponse:
+        return Client().get(path, headers={"Authorization": f"Bearer {OWNER}"})
 
     def correct(self, *, key: str = OWNER, reported: bool = True, **changes: Any) -> Any:
         """Correct an event that was reported and drained, or (not `reported`) one that nobody knows."""
@@ -163,6 +176,12 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
         404: lambda w: w.aggregate(organization="org_unknown"),
         415: lambda w: _form(w, "/api/usage/aggregate"),
         503: lambda w: w.aggregate_while_the_drain_is_busy(),
+    },
+    "get /api/admin/revenue": {
+        200: lambda w: w.admin("/api/admin/revenue?months=2"),
+        400: lambda w: w.admin("/api/admin/revenue?month=1999"),
+        401: lambda w: Client().get("/api/admin/revenue"),
+        503: lambda w: w.without_database("billing.revenue_api.revenue_report").admin("/api/admin/revenue"),
     },
     "get /api/billing/statements": _look("/api/billing/statements", "/api/billing/statements?before=stm_unknown"),
     "get /api/billing/statements/{statement}": _look("/api/billing/statements/upcoming", "/api/billing/statements/unknown"),

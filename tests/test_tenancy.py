@@ -45,6 +45,7 @@ BY_KEY = {
     "api-correct",
     "api-statements",
     "api-statement",
+    "api-revenue",
     "api-report",
     "api-aggregate",
     "api-places-search",
