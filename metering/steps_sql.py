@@ -73,15 +73,15 @@ ORDER BY at, id LIMIT %(limit)s
 
 def hours(aggregation: str, *, at_cut: bool) -> str:
     """Quantity and number of events of each hour, in the order of time."""
-    return _steps(aggregation, at_cut) + _HOURS
+    return _steps(aggregation, at_cut=at_cut) + _HOURS
 
 
 def calls(aggregation: str, *, at_cut: bool) -> str:
     """The events of one hour with what each adds, and what was reached before it."""
-    return _steps(aggregation, at_cut) + _CALLS
+    return _steps(aggregation, at_cut=at_cut) + _CALLS
 
 
-def _steps(aggregation: str, at_cut: bool) -> str:
+def _steps(aggregation: str, *, at_cut: bool) -> str:
     if aggregation == Aggregation.TIME_WEIGHTED:
         return (STOOD_AT_CUT if at_cut else STOOD) + _WEIGHTED
     return _STEPS[Aggregation(aggregation)]

@@ -34,7 +34,7 @@ def test_a_partition_has_the_indexes_of_the_ledger_and_there_is_no_default_one()
     make_partitions([date(2031, 5, 1)])
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'usage_event_203105'")
-        assert cursor.fetchone() == (4,)
+        assert cursor.fetchone() == (5,)
         cursor.execute(
             "SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid"
             " AND a.attnum = d.adnum WHERE d.adrelid = 'usage_event_203105'::regclass AND a.attname = 'stored_at'"
