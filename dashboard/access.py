@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.utils import timezone
 
@@ -26,16 +26,16 @@ class MemberRequest(HttpRequest):
     user: User
 
 
-MemberView = Callable[..., HttpResponse]
+MemberView = Callable[..., HttpResponseBase]
 
 
-def member_page(*roles: Role) -> Callable[[MemberView], Callable[..., HttpResponse]]:
+def member_page(*roles: Role) -> Callable[[MemberView], MemberView]:
     """For members only; with `roles`, for these roles only (others: 403). Without an organization: make one first."""
 
-    def decorate(view: MemberView) -> Callable[..., HttpResponse]:
+    def decorate(view: MemberView) -> MemberView:
         @login_required
         @wraps(view)
-        def guarded(request: MemberRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def guarded(request: MemberRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             membership = current_membership(request)
             if membership is None:
                 return redirect("dashboard:organization-create")

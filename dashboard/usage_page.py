@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from keys.queries import key_names
 from metering.costs import period_cost
 from metering.models import UsageEvent
 from metering.queries import (
+    EventFilter,
     Unbilled,
     UsagePoint,
     has_only_test_calls,
@@ -30,10 +31,12 @@ from metering.queries import (
 )
 from plans.models import Meter, Period, Route
 from plans.pricing import Rated
-from plans.queries import sandbox_limits
+from plans.queries import find_period, sandbox_limits
 
 GROUPS = {"key": "api_key_id", "route": "route_id"}
 HOURS_SHOWN = 48
+DAYS_SHOWN = 366
+RANGES = ("day", "previous", "hour", "7", "30", "90", "custom")
 REASONS = {
     "upstream_error": "upstream failed",
     "upstream_timeout": "upstream timed out",
@@ -53,14 +56,26 @@ class Choices:
     mode: str
     group: str
     step: str
+    start: date | None = None
+    end: date | None = None
 
     @classmethod
     def of(cls, query: dict[str, str]) -> "Choices":
-        pick = {"mode": ("live", "test"), "by": ("key", "route"), "step": ("day", "hour")}
+        pick = {"mode": ("live", "test"), "by": ("key", "route"), "step": RANGES}
         chosen = {
             name: query[name] if query.get(name) in allowed else allowed[0] for name, allowed in pick.items()
         }
-        return cls(chosen["mode"], chosen["by"], chosen["step"])
+        start, end = _day(query.get("from", "")), _day(query.get("to", ""))
+        is_custom = chosen["step"] == "custom" and start is not None and end is not None and start <= end
+        if chosen["step"] == "custom" and not is_custom:
+            chosen["step"] = "day"
+        return cls(chosen["mode"], chosen["by"], chosen["step"], *((start, end) if is_custom else ()))
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What keeps these choices in an address."""
+        days = {"from": self.start.isoformat(), "to": self.end.isoformat()} if self.start and self.end else {}
+        return {"mode": self.mode, "by": self.group, "step": self.step} | days
 
 
 def choices_for(organization: Organization, query: dict[str, str]) -> tuple[Choices, bool]:
@@ -78,18 +93,29 @@ class ChoiceMenu:
     items: list[tuple[str, str, bool]]
 
 
-MENUS = (
+MENUS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("mode", (("live", "Live"), ("test", "Test"))),
     ("by", (("key", "By key"), ("route", "By route"))),
-    ("step", (("day", "This period"), ("hour", "Last 48 hours"))),
+    (
+        "step",
+        (
+            ("day", "This period"),
+            ("previous", "Last period"),
+            ("hour", "Last 48 hours"),
+            ("7", "Last 7 days"),
+            ("30", "Last 30 days"),
+            ("90", "Last 90 days"),
+            ("custom", "Days of your choice"),
+        ),
+    ),  # fmt: skip
 )
 
 
 def choice_menus(choices: Choices) -> list[ChoiceMenu]:
     """The menus of the usage page; each item keeps the other choices."""
-    chosen = {"mode": choices.mode, "by": choices.group, "step": choices.step}
-    menus = []
+    chosen, menus = choices.query, []
     for name, options in MENUS:
+        options = options if name != "step" or choices.start else options[:-1]
         items = [
             (text, "?" + urlencode(chosen | {name: value}), chosen[name] == value) for value, text in options
         ]
@@ -178,10 +204,10 @@ def period_chart(
     at: datetime,
 ) -> Chart:
     """Usage of the period by day, or of its last 48 hours by hour, stacked by key or route."""
-    start, end = _window(period, choices.step, at)
+    start, end = _window(period, choices, at, zone)
     points = usage_series(
         organization, mode=choices.mode, meter=meter, start=start, end=end,
-        group=GROUPS[choices.group], step=choices.step, zone=zone,
+        group=GROUPS[choices.group], step="hour" if choices.step == "hour" else "day", zone=zone,
     )  # fmt: skip
     names = key_names(organization) if choices.group == "key" else _route_names()
     steps = _steps(start, end, choices.step, zone)
@@ -212,13 +238,14 @@ def live_chart(organization: Organization, *, mode: str, zone: ZoneInfo, at: dat
 
 
 def call_rows(
-    organization: Organization, *, mode: str, limit: int = 10, before: tuple[datetime, str] | None = None
-) -> list[CallRow]:
+    organization: Organization, *, mode: str, limit: int = 10, before: tuple[datetime, str] | None = None,
+    narrowed: EventFilter | None = None,
+) -> list[CallRow]:  # fmt: skip
     """The latest calls with the names of their key and route."""
     names, routes = key_names(organization), _route_names()
     return [
         _call_row(event, names, routes)
-        for event in latest_events(organization, mode=mode, limit=limit, before=before)
+        for event in latest_events(organization, mode=mode, limit=limit, before=before, narrowed=narrowed)
     ]
 
 
@@ -253,11 +280,33 @@ def _included(period: Period, meter: Meter, mode: str) -> tuple[Decimal | None, 
     return component.included, period.is_trial or component.unit_price is None
 
 
-def _window(period: Period, step: str, at: datetime) -> tuple[datetime, datetime]:
-    if step == "hour":
+def _window(period: Period, choices: Choices, at: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    if choices.step == "hour":
         end = at.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         return end - timedelta(hours=HOURS_SHOWN), end
+    if choices.step == "previous":
+        before = find_period(period.organization, at=period.starts_at - timedelta(microseconds=1))
+        return (before.starts_at, before.ends_at) if before else (period.starts_at, period.ends_at)
+    today = at.astimezone(zone).date()
+    if choices.start and choices.end:
+        last = min(choices.end, choices.start + timedelta(days=DAYS_SHOWN - 1))
+        return _midnight(choices.start, zone), _midnight(last + timedelta(days=1), zone)
+    if choices.step.isdecimal():
+        first = today - timedelta(days=int(choices.step) - 1)
+        return _midnight(first, zone), _midnight(today + timedelta(days=1), zone)
     return period.starts_at, period.ends_at
+
+
+def _day(text: str) -> date | None:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if 2000 <= day.year < 2200 else None
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone)
 
 
 def _steps(start: datetime, end: datetime, step: str, zone: ZoneInfo) -> list[datetime]:

@@ -134,11 +134,40 @@ def minute_series(organization: Organization, *, mode: str, at: datetime) -> lis
     return [MinutePoint(m, *by_minute.get(m, (0, 0)), refused.get(m, 0)) for m in minutes]
 
 
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are meant: None and '' are all. `reason`: `billed`, `unbilled`, or one of the ledger's."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    key_id: int | None = None
+    route_id: int | None = None
+    status_class: int | None = None
+    reason: str = ""
+
+    def conditions(self) -> Q:
+        given = {
+            "occurred_at__gte": self.start,
+            "occurred_at__lt": self.end,
+            "api_key_id": self.key_id,
+            "route_id": self.route_id,
+        }
+        found = Q(**{name: value for name, value in given.items() if value is not None})
+        if self.status_class is not None:
+            found &= Q(status__gte=self.status_class * 100, status__lt=self.status_class * 100 + 100)
+        if self.reason == "unbilled":
+            return found & ~Q(reason="")
+        return found & Q(reason="" if self.reason == "billed" else self.reason) if self.reason else found
+
+
 def latest_events(
-    organization: Organization, *, mode: str, limit: int = 10, before: tuple[datetime, str] | None = None
-) -> list[UsageEvent]:
+    organization: Organization, *, mode: str, limit: int = 10, before: tuple[datetime, str] | None = None,
+    narrowed: EventFilter | None = None,
+) -> list[UsageEvent]:  # fmt: skip
     """The newest events first; `before` (time and id of the last one seen) turns the page."""
     events = UsageEvent.objects.for_organization(organization).filter(mode=mode)
+    if narrowed is not None:
+        events = events.filter(narrowed.conditions())
     if before is not None:
         events = events.filter(Q(occurred_at__lt=before[0]) | Q(occurred_at=before[0], id__lt=before[1]))
     return list(events.order_by("-occurred_at", "-id")[:limit])

@@ -1,8 +1,10 @@
 """The usage page: what was called, what it costs so far, what was not charged."""
 
+import csv
+from collections.abc import Iterable
 from datetime import datetime
 
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
@@ -10,8 +12,10 @@ from django.views.decorators.http import require_safe
 from core.clock import now
 from core.money import Money
 from dashboard.access import MemberRequest, member_page, reader_zone
+from dashboard.call_page import csv_rows, narrowed, options
 from dashboard.plan_status import plan_status
 from dashboard.usage_page import bill, call_rows, choice_menus, choices_for, figures, live_chart, period_chart
+from dashboard.views.invoices import harmless
 from keys.queries import list_keys
 from metering.spending import spend_position
 from plans.models import Period
@@ -30,22 +34,47 @@ def usage(request: MemberRequest) -> HttpResponse:
 
 @require_safe
 @member_page()
-def call_list(request: MemberRequest) -> HttpResponse:
-    """All calls, newest first, 50 a page by cursor."""
+def call_list(request: MemberRequest) -> HttpResponseBase:
+    """Calls, narrowed as asked, newest first, 50 a page by cursor; all of them as CSV."""
     choices, _ = choices_for(request.organization, request.GET.dict())
+    zone = reader_zone()
+    chosen = narrowed(request.organization, request.GET.dict(), mode=choices.mode, zone=zone)
+    if request.GET.get("format") == "csv":
+        return _csv(csv_rows(request.organization, chosen))
     before = _cursor(request.GET.get("before", ""))
-    rows = call_rows(request.organization, mode=choices.mode, limit=PAGE_CALLS + 1, before=before)
+    rows = call_rows(
+        request.organization, mode=choices.mode, limit=PAGE_CALLS + 1, before=before, narrowed=chosen.events
+    )
     page, more = rows[:PAGE_CALLS], len(rows) > PAGE_CALLS
     cursor = f"{page[-1].event.occurred_at.isoformat()}~{page[-1].event.id}" if more else ""
     context = {
         "nav": "usage",
         "calls": page,
         "cursor": cursor,
+        "older_url": chosen.address(before=cursor) if cursor else "",
+        "newest_url": chosen.address() if before else "",
+        "csv_url": chosen.address(format="csv"),
         "choices": choices,
-        "is_first": before is None,
-        "zone": reader_zone().key,
+        "chosen": chosen,
+        "options": options(request.organization),
+        "zone": zone.key,
     }
     return render(request, "dashboard/call_list.html", context)
+
+
+class _Echo:
+    """Hands a line on instead of keeping it."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _csv(rows: Iterable[tuple[str, ...]]) -> StreamingHttpResponse:
+    writer = csv.writer(_Echo())
+    lines = (writer.writerow(harmless(row)) for row in rows)
+    answer = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = 'attachment; filename="calls.csv"'
+    return answer
 
 
 def usage_context(request: MemberRequest) -> dict[str, object]:
