@@ -26,6 +26,7 @@ from deploy.local.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 3
+PARTS = ("reports", "statements")  # each fills servers of its own
 UVICORN = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 
 
@@ -150,7 +151,12 @@ def _port(url: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4, help=f"of each of {ROUNDS} rounds")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--part", choices=["doors", *PARTS], default="doors", help="what to measure instead")
+    chosen = parser.parse_args()
+    if chosen.part in PARTS:
+        subprocess.run([sys.executable, "-m", f"benchmarks.{chosen.part}"], cwd=ROOT, check=True)
+        return
+    seconds = chosen.seconds
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.peer.settings"
     django.setup()
     with ExitStack() as stack:
