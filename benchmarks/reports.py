@@ -10,11 +10,16 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from statistics import median
+from typing import Any
 
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-os.environ.setdefault("ADMIN_API_KEY", "bench-owner-key")
+os.environ |= {
+    "ADMIN_API_KEY": "bench-owner-key",
+    "LOG_LEVEL": "ERROR",
+    "STATICFILES_BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage",
+}
 django.setup()
 
 from django.conf import settings  # noqa: E402
@@ -61,7 +66,7 @@ def main(millions: list[int]) -> None:
     customer = Customer.start(at=start)
     owner = create_user("bench@example.com")
     create_membership(organization=customer.organization, user=owner, role=Role.OWNER)
-    values = {
+    values: dict[str, Any] = {
         "organization": customer.organization.pk, "meter": create_meter().pk, "period": customer.period().pk,
         "shard": customer.organization.shard, "start": start, "first": 1,
     }  # fmt: skip
@@ -96,7 +101,7 @@ def _requests(customer: Customer) -> dict[str, str]:
     }
 
 
-def _fill(values: dict[str, object]) -> None:
+def _fill(values: dict[str, Any]) -> None:
     """Rows without the secondary indexes, which are made afterwards: what is measured is reading."""
     with connection.cursor() as cursor:
         cursor.execute(INDEXES)

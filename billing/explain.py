@@ -230,7 +230,7 @@ def draft_document(organization: Organization, reference: str, *, at: datetime) 
     until = at if reference == NOW else None
     rated = period_cost(organization, period=period, at=until)
     return Opened(
-        reference, "this period, so far", organization, period, rated.currency, tuple(draft_lines(rated)), at=until
+        reference, "This period, so far", organization, period, rated.currency, tuple(draft_lines(rated)), at=until
     )  # fmt: skip
 
 

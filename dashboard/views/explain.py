@@ -90,7 +90,7 @@ def _answer(
     query = request.GET.copy()
     query["format"] = "csv"
     context = {
-        "nav": "invoices" if base == "base_app.html" else "staff-billing",
+        "nav": _nav(opened, base),
         "base": base,
         "staff_page": base == "base_staff.html",
         "line": opened,
@@ -103,6 +103,12 @@ def _answer(
         "all_hours": where.hours,
     }
     return render(request, "dashboard/explain.html", context)
+
+
+def _nav(opened: OpenedLine, base: str) -> str:
+    if base != "base_app.html":
+        return "staff-billing"
+    return "usage" if opened.document.reference == NOW else "invoices"
 
 
 def _level(opened: OpenedLine, level: str, chosen: Selection, where: Addresses) -> Level:
