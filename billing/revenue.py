@@ -47,7 +47,9 @@ class MonthRevenue:
     moved_customers: dict[Movement, int] = field(default_factory=lambda: dict.fromkeys(Movement, 0))
     trials_started: int = 0
     trials_converted: int = 0
-    trials_ended: int = 0
+    unpaid_trials: set[int] = field(
+        default_factory=set
+    )  # whose trial ended in this month, and who did not pay in it
 
     @property
     def end_minor(self) -> int:
@@ -95,6 +97,11 @@ class MonthRevenue:
         if self.arpu_minor is None or not self.logo_churn:
             return None
         return self.arpu_minor / self.logo_churn
+
+    @property
+    def trials_ended(self) -> int:
+        """Trials that ended in the month without payment; who paid later, but in the same month, has converted."""
+        return len(self.unpaid_trials)
 
     @property
     def trial_conversion(self) -> Decimal | None:
@@ -146,8 +153,11 @@ def _move(month: MonthRevenue, event: RevenueEvent, had: set[int], *, before: bo
         month.customers_start += bool(event.mrr_minor) - bool(event.previous_minor)
         return
     month.trials_started += event.kind == "trial_started"
-    month.trials_converted += event.kind == "trial_converted"
-    month.trials_ended += event.kind == "trial_ended"
+    if event.kind == "trial_ended":
+        month.unpaid_trials.add(event.organization_id)
+    elif event.kind == "trial_converted":
+        month.trials_converted += 1
+        month.unpaid_trials.discard(event.organization_id)
     if kind is not None:
         month.moved_minor[kind] += abs(difference)
         month.moved_customers[kind] += 1

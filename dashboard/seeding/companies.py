@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Company:
     """One demo customer. `since_days` before today; `calls_a_day` on a weekday; `weekend` in per cent of that;
-    `growth` in per cent over the 90 days; `failing` in per mille of calls that the upstream failed."""
+    `growth` in per cent over the 90 days; `failing` in per mille of calls that the upstream failed. `began` is the plan that
+    it was on for the first `began_days` after its trial."""
 
     name: str
     plan: str
@@ -18,6 +19,8 @@ class Company:
     keys: tuple[str, ...] = ("production",)
     pays: bool = True
     cancelled: bool = False
+    began: str = ""
+    began_days: int = 0
 
 
 COMPANIES = (
@@ -26,9 +29,20 @@ COMPANIES = (
     Company("Fabrikam Fleet", "professional", 93, 17_500, 80, 30, 2, ("production", "telematics")),
     Company("Tailspin Travel", "enterprise", 95, 120_000, 110, 20, 2, ("web", "apps", "partners")),
     Company("Adventure Works", "starter", 92, 2_300, 60, 10, 5),
-    Company("Litware Weather", "enterprise", 91, 155_000, 100, 5, 1, ("forecast", "alerts")),
-    Company("Proseware Delivery", "professional", 80, 9_500, 45, 60, 6),
-    Company("Wingtip Toys", "starter", 88, 900, 150, -20, 3),
+    Company(
+        "Litware Weather",
+        "enterprise",
+        91,
+        155_000,
+        100,
+        5,
+        1,
+        ("forecast", "alerts"),
+        began="professional",
+        began_days=40,
+    ),
+    Company("Proseware Delivery", "professional", 80, 9_500, 45, 60, 6, began="starter", began_days=21),
+    Company("Wingtip Toys", "starter", 88, 900, 150, -20, 3, began="professional", began_days=12),
     Company("Alpine Ski House", "starter", 74, 700, 190, 80, 4, ("production", "lifts")),
     Company("Blue Yonder Air", "professional", 66, 15_500, 95, 10, 2),
     Company("Coho Vineyard", "free", 89, 18, 20, 0, 10),

@@ -22,7 +22,13 @@ from metering.events import Event
 from plans.default_catalogue import CALLS_METER, install_default_catalogue
 from plans.models import Meter, Period, Product, Route, Subscription
 from plans.queries import newest_version
-from plans.services import activate_subscription, cancel_subscription, roll_periods, start_subscription
+from plans.services import (
+    activate_subscription,
+    cancel_subscription,
+    change_plan,
+    roll_periods,
+    start_subscription,
+)
 
 SEED = 7
 LAST_HOUR_CALLS = 60
@@ -99,7 +105,7 @@ def make_customer(company: Company, *, at: datetime) -> Customer:
     )
     owner = _make_members(organization, company, since)
     subscription = start_subscription(
-        organization=organization, version=newest_version(company.plan), by=owner, at=since
+        organization=organization, version=newest_version(company.began or company.plan), by=owner, at=since
     )
     ends_at = _live_until(subscription, company, owner, at)
     keys = [
@@ -166,13 +172,16 @@ def _make_members(organization: Organization, company: Company, since: datetime)
 
 def _live_until(subscription: Subscription, company: Company, owner: User, at: datetime) -> datetime:
     """Pay, cancel or let the trial run out, then lay the periods until now; the end of the calls."""
+    paid_at = subscription.trial_ends_at or subscription.started_at
     if company.pays:
-        paid_at = subscription.trial_ends_at or subscription.started_at
         activate_subscription(subscription=subscription, by=None, at=paid_at)
+    if company.began:
+        moved_at = paid_at + timedelta(days=company.began_days)
+        roll_periods(at=moved_at)
+        change_plan(subscription=subscription, version=newest_version(company.plan), by=owner, at=moved_at)
     if company.cancelled:
-        cancel_subscription(
-            subscription=subscription, by=owner, at=subscription.started_at + timedelta(days=1)
-        )
+        roll_periods(at=paid_at + timedelta(days=5))
+        cancel_subscription(subscription=subscription, by=owner, at=paid_at + timedelta(days=5))
         roll_periods(at=at)
         subscription.refresh_from_db()
         return subscription.ended_at or at

@@ -90,3 +90,20 @@ def test_movements_add_up_to_the_revenue_of_every_month(log: list[RevenueEvent],
         turn = datetime(month.month.year + month.month.month // 12, month.month.month % 12 + 1, 1, tzinfo=UTC)
         present = mrr_at(log, at=turn - timedelta(microseconds=1))
         assert (month.end_minor, month.customers_end) == (sum(present.values()), len(present))
+
+
+def test_who_pays_soon_after_the_trial_has_converted_and_past_months_stay() -> None:
+    """Organization 1 pays in the month in which its trial ran out, organization 2 in the month after."""
+    log = [
+        event(1, 10, 0, 0, "trial_ended"),
+        event(1, 12, 0, 4900, "trial_converted"),
+        event(2, 15, 0, 0, "trial_ended"),
+        event(2, 40, 0, 4900, "trial_converted"),
+    ]
+    november, december = revenue_months(log, first=date(2025, 11, 1), last=date(2025, 12, 1), currency="USD")
+    assert (november.trials_converted, november.trials_ended) == (1, 1)
+    assert november.trial_conversion == Decimal("0.5")
+    assert (december.trials_converted, december.trials_ended) == (1, 0)
+    assert revenue_months(log[:3], first=date(2025, 11, 1), last=date(2025, 11, 1), currency="USD") == [
+        november
+    ]

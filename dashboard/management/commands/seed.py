@@ -1,7 +1,7 @@
 """`manage.py seed`: the demo's world, made through the product's own acts and its ledger's own code."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from accounts.models import Organization, User
 from core.clock import now
 from dashboard.seeding.companies import COMPANIES
+from dashboard.seeding.money import bill_the_past, cap_spending, set_costs
 from dashboard.seeding.traffic import HISTORY_DAYS
 from dashboard.seeding.world import (
     CAST,
@@ -43,21 +44,30 @@ class Command(BaseCommand):
                 self.stderr.write("There are organizations already; the seed is for an empty installation.")
             return
         at = now()
-        routes = make_catalogue(upstream_url=upstream, at=at - timedelta(days=HISTORY_DAYS + 30))
+        since = at - timedelta(days=HISTORY_DAYS + 30)
+        routes = make_catalogue(upstream_url=upstream, at=since)
+        set_costs(routes, at=since)
         make_person(STAFF_EMAIL, "Sam Staff", is_staff=True)
         made = [make_customer(company, at=at) for company in COMPANIES[:customers]]
         self._fill(made, routes)
-        self._write_demo_file(made[0])
+        alice = User.objects.get(email=next(iter(CAST)))
+        self._bill(made[0], alice, since)
+        self._write_demo_file(made[0], alice)
 
     def _fill(self, customers: list[Customer], routes: list[Route]) -> None:
         meter, at = Meter.objects.get(slug=CALLS_METER), now()
         total = sum(ingest_history(history(one, routes, meter, at=at), at=at).stored for one in customers)
         self.stdout.write(f"{len(customers)} customers with {total} usage events")
 
-    def _write_demo_file(self, customer: Customer) -> None:
+    def _bill(self, first: Customer, alice: User, since: datetime) -> None:
+        at = now()
+        made = bill_the_past(since=since, at=at)
+        cap_spending(first.organization, by=alice, at=at)
+        self.stdout.write(f"{made} statements, finalised as their periods ended")
+
+    def _write_demo_file(self, customer: Customer, alice: User) -> None:
         """`var/demo.json`: addresses, logins and a ready key; readable by its owner only."""
-        alice = next(iter(CAST))
-        issued = issue_demo_key(customer.organization, by=User.objects.get(email=alice), at=now())
+        issued = issue_demo_key(customer.organization, by=alice, at=now())
         path = Path(settings.VAR_DIR) / "demo.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -68,7 +78,7 @@ class Command(BaseCommand):
                     "gateway": settings.GATEWAY_URL,
                     "key": issued.clear,
                     "curl_url": first_call_url(),
-                    "customer": {"email": alice, "password": PASSWORD},
+                    "customer": {"email": alice.email, "password": PASSWORD},
                     "staff": {"email": STAFF_EMAIL, "password": PASSWORD},
                 },
                 indent=2,
