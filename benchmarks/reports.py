@@ -36,7 +36,7 @@ EVENTS = """
 INSERT INTO usage_event (id, occurred_at, received_at, organization_id, mode, meter_id, period_id, quantity, api_key_id,
     product_id, route_id, status, duration_us, bytes_in, bytes_out, reason, door, source, external_id, request_id, shard, epoch,
     seq, dimension, stored_at)
-SELECT md5(n::text)::uuid, at, at, %(organization)s, 'live', %(meter)s, %(period)s, CASE n %% 50 WHEN 0 THEN 0 ELSE 1 END,
+SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, at, at, %(organization)s, 'live', %(meter)s, %(period)s, CASE n %% 50 WHEN 0 THEN 0 ELSE 1 END,
     n %% 5, 1, n %% 10, CASE n %% 50 WHEN 0 THEN 502 ELSE 200 END, 20000, 100, 1000,
     CASE n %% 50 WHEN 0 THEN 'upstream_error' ELSE '' END, 'gateway', '', '', 'req_' || n, %(shard)s, 'bench', n, '', at
 FROM generate_series(%(first)s, %(last)s) n
@@ -46,14 +46,14 @@ TOTALS = """
 INSERT INTO usage_total (organization_id, mode, meter_id, period_id, hour, api_key_id, route_id, status_class, dimension, sum,
     count, billed_count, min, max, last, last_at, last_id)
 SELECT organization_id, mode, meter_id, period_id, date_trunc('hour', occurred_at, 'UTC'), api_key_id, route_id, status / 100,
-    dimension, sum(quantity), count(*), count(*) FILTER (WHERE reason = ''), 0, 1, 1, max(occurred_at), (max(id::text))::uuid
+    dimension, sum(quantity), count(*), count(*) FILTER (WHERE reason = ''), 0, 1, 1, max(occurred_at), '00000000-0000-7000-8000-000000000000'
 FROM usage_event GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 """
 PERIOD = """
 INSERT INTO usage_period_total (organization_id, mode, meter_id, period_id, dimension, sum, count, billed_count, max, last, last_at,
     last_id)
 SELECT organization_id, mode, meter_id, period_id, dimension, sum(sum), sum(count), sum(billed_count), 1, 1, max(last_at),
-    (max(last_id::text))::uuid FROM usage_total GROUP BY 1, 2, 3, 4, 5
+    '00000000-0000-7000-8000-000000000000' FROM usage_total GROUP BY 1, 2, 3, 4, 5
 """
 INDEXES = """
 SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
@@ -104,6 +104,9 @@ def _requests(customer: Customer) -> dict[str, str]:
 def _fill(values: dict[str, Any]) -> None:
     """Rows without the secondary indexes, which are made afterwards: what is measured is reading."""
     with connection.cursor() as cursor:
+        cursor.execute(
+            "SET maintenance_work_mem = '512MB'; SET work_mem = '128MB'; SET synchronous_commit = off"
+        )
         cursor.execute(INDEXES)
         indexes = cursor.fetchall()
         for name, _ in indexes:
@@ -114,6 +117,7 @@ def _fill(values: dict[str, Any]) -> None:
         cursor.execute("TRUNCATE usage_total, usage_period_total")
         cursor.execute(TOTALS)
         cursor.execute(PERIOD)
+        cursor.execute("RESET maintenance_work_mem; RESET work_mem; RESET synchronous_commit")
         cursor.execute("VACUUM ANALYZE usage_event, usage_total, usage_period_total")
 
 

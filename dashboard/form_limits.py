@@ -5,10 +5,10 @@ from typing import cast
 
 from allauth.account.adapter import get_adapter
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django_ratelimit.decorators import ratelimit
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def limit_posts(rate: str) -> Callable[[View], View]:

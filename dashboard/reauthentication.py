@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import cast
 
 from allauth.account.decorators import reauthentication_required
-from django.http import HttpResponse
+from django.http import HttpResponseBase
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def recently_proven(view: View) -> View:
