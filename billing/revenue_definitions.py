@@ -38,7 +38,11 @@ DEFINITIONS = (
     Definition(
         "revenue_churn", "Revenue churn", "(Churn + contraction) of the month ÷ MRR at its start.",
         "ChartMogul, “Gross MRR churn rate”; Baremetrics, “Revenue churn”",
-        "The net rate takes expansion and reactivation off first, and is below zero when they are larger.",
+    ),
+    Definition(
+        "net_revenue_churn", "Net revenue churn",
+        "(Churn + contraction − expansion − reactivation) of the month ÷ MRR at its start.",
+        "ChartMogul, “Net MRR churn rate”", "Below zero, customers who stayed or returned brought more than was lost.",
     ),
     Definition(
         "ltv", "LTV", "ARPU ÷ logo churn of the month.", "ChartMogul and Baremetrics, “Customer lifetime value”",

@@ -10,7 +10,7 @@ from django.utils.dateparse import parse_date
 from billing.revenue import MonthRevenue, Movement, rate_text, whole_minor
 from billing.revenue_definitions import DEFINITIONS, Definition
 from billing.revenue_queries import Charged
-from billing.revenue_report import Choices, RevenueReport
+from billing.revenue_report import SHOWN_MONTHS, Choices, RevenueReport
 from core.money import format_money, to_major
 from dashboard.movement_chart import Flow, Moved, MovementChart
 
@@ -57,18 +57,26 @@ def choose(asked: Mapping[str, str], choices: Choices) -> tuple[date, str]:
     )
 
 
+def shown_months(choices: Choices, month: date) -> int:
+    """How many months up to this one are shown: a year, or since the log began."""
+    return min(len([one for one in choices.months if one <= month]), SHOWN_MONTHS)
+
+
 def figures(report: RevenueReport) -> list[Figure]:
     """The figures of the month asked for, in the order of their definitions."""
     month, currency = report.now, report.currency
     lost = month.moved_customers[Movement.CHURN]
     ended = month.trials_converted + month.trials_ended
-    net = percent(month.net_revenue_churn)
+    moved = month.moved_minor
+    losses = moved[Movement.CHURN] + moved[Movement.CONTRACTION]
+    gains = moved[Movement.EXPANSION] + moved[Movement.REACTIVATION]
     shown = {
         "mrr": (format_money(month.end_minor, currency), f"{_signed(month.end_minor - month.start_minor, currency)} this month"),
         "arr": (format_money(month.arr_minor, currency), "MRR × 12"),
         "arpu": (_average(month.arpu_minor, currency), _count(month.customers_end, "paying customer")),
         "logo_churn": (percent(month.logo_churn), f"{lost} of {_count(month.customers_start, 'customer')} lost"),
-        "revenue_churn": (percent(month.revenue_churn), f"{net} net of expansion"),
+        "revenue_churn": (percent(month.revenue_churn), f"{format_money(losses, currency)} lost"),
+        "net_revenue_churn": (percent(month.net_revenue_churn), f"{format_money(gains, currency)} gained back or added"),
         "ltv": (_average(month.ltv_minor, currency), "ARPU ÷ logo churn" if month.ltv_minor is not None else "nobody left"),
         "trial_conversion": (
             percent(month.trial_conversion), f"{month.trials_converted} of {_count(ended, 'trial')} over" if ended else "no trial was over",

@@ -10,17 +10,17 @@ from billing.revenue_definitions import MOVEMENTS
 from billing.revenue_report import RevenueReport, revenue_choices, revenue_report
 from core.clock import now
 from dashboard.access import staff_page
-from dashboard.revenue_page import choose, csv_rows, figures, month_rows, movement_chart
+from dashboard.revenue_page import choose, csv_rows, figures, month_rows, movement_chart, shown_months
 
 
 @require_safe
 @staff_page
 def revenue(request: HttpRequest) -> HttpResponse:
-    """One month of one currency, with the eleven before it."""
+    """One month of one currency, with up to eleven before it."""
     at = now()
     choices = revenue_choices(at=at)
     month, currency = choose(request.GET.dict(), choices)
-    report = revenue_report(month=month, currency=currency, at=at)
+    report = revenue_report(month=month, currency=currency, at=at, count=shown_months(choices, month))
     context = {
         "nav": "staff-revenue",
         "staff_page": True,
@@ -40,8 +40,10 @@ def revenue(request: HttpRequest) -> HttpResponse:
 def revenue_csv(request: HttpRequest) -> HttpResponse:
     """The months of the page for spreadsheets."""
     at = now()
-    month, currency = choose(request.GET.dict(), revenue_choices(at=at))
-    return _csv_response(revenue_report(month=month, currency=currency, at=at))
+    choices = revenue_choices(at=at)
+    month, currency = choose(request.GET.dict(), choices)
+    count = shown_months(choices, month)
+    return _csv_response(revenue_report(month=month, currency=currency, at=at, count=count))
 
 
 def _csv_response(report: RevenueReport) -> HttpResponse:

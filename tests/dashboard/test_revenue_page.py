@@ -105,8 +105,7 @@ def test_the_csv_has_the_months_of_the_page(history: Customer, staff: Client) ->
     answer = staff.get("/staff/revenue/csv/?month=2026-03&currency=USD")
     assert answer["Content-Disposition"] == 'attachment; filename="revenue-USD-2026-03.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.content.decode())))
-    assert [row["month"] for row in rows][-2:] == ["2026-02", "2026-03"]
-    assert len(rows) == 12
+    assert [row["month"] for row in rows] == ["2026-02", "2026-03"]
     last = rows[-1]
     assert (last["mrr_start"], last["expansion"], last["churn"], last["mrr_end"]) == (
         "98.00",
