@@ -68,6 +68,15 @@ def forecast(
     )
 
 
+def daily_forecast(days: Mapping[date, Decimal], *, at: datetime, ends_at: datetime) -> dict[date, Decimal]:
+    """What each UTC day from `at` on is expected to add, today's rest included; empty without history."""
+    history = _window(days, at)
+    if not history:
+        return {}
+    rates = _rates(history, CHOSEN)
+    return {day: rates[day.weekday()] * share for day, share in shares_ahead(at, ends_at)}
+
+
 def reaches_at(
     days: Mapping[date, Decimal], *, used: Decimal, limit: Decimal, at: datetime, ends_at: datetime
 ) -> date | None:

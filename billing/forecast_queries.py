@@ -8,8 +8,8 @@ from decimal import Decimal
 from django.db.models import Sum
 
 from accounts.models import Organization
-from billing.forecast import WEEKS, ZERO, Forecast, Model, forecast, reaches_at
-from metering.costs import rate_so_far
+from billing.forecast import WEEKS, ZERO, Forecast, Model, daily_forecast, forecast, reaches_at
+from metering.costs import CostRules, cost_rules, rate
 from metering.models import UsageTotal
 from metering.queries import period_quantities
 from plans.models import ADDITIVE, Meter, Period
@@ -28,6 +28,7 @@ class PeriodForecast:
     high_minor: int
     meters: dict[str, Forecast]
     passes_included_on: date | None
+    daily: dict[str, dict[date, Decimal]]  # by meter, for charts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,27 @@ def period_forecast(organization: Organization, *, period: Period, at: datetime)
     used = period_quantities(organization, period=period, mode="live")
     slugs = {meter for meter, _ in used}
     meters = {m.slug: m for m in Meter.objects.filter(slug__in=slugs, aggregation__in=ADDITIVE)}
-    found, passes = {}, None
+    found: dict[str, Forecast] = {}
+    daily: dict[str, dict[date, Decimal]] = {}
+    passes = None
     included = {c.meter.slug: c.included for c in period.version.components.all() if not c.match}
     for slug, meter in meters.items():
         days = daily_quantities(organization, meter=meter, start=at - HISTORY, end=at)
         total = sum((quantity for (name, _), quantity in used.items() if name == slug), ZERO)
         found[slug] = forecast(days, used=total, at=at, ends_at=period.ends_at)
+        daily[slug] = daily_forecast(days, at=at, ends_at=period.ends_at)
         if passes is None and slug in included and total <= included[slug]:
             passes = reaches_at(days, used=total, limit=included[slug], at=at, ends_at=period.ends_at)
-    low, expected, high = (_cost(period, used, found, which) for which in ("low", "expected", "high"))
+    rules = cost_rules([period])[0]
+    low, expected, high = (_cost(rules, used, found, which) for which in ("low", "expected", "high"))
     return PeriodForecast(
-        period.version.currency, min(low, expected), expected, max(high, expected), found, passes
+        period.version.currency,
+        min(low, expected),
+        expected,
+        max(high, expected),
+        found,
+        passes,
+        daily,
     )
 
 
@@ -112,7 +123,7 @@ def _hours(
 
 
 def _cost(
-    period: Period, used: dict[tuple[str, str], Decimal], found: dict[str, Forecast], which: str
+    rules: CostRules, used: dict[tuple[str, str], Decimal], found: dict[str, Forecast], which: str
 ) -> int:
     """The period's cost if each meter ends there; its dimensions keep the shares that they have now."""
     ends = dict(used)
@@ -120,4 +131,4 @@ def _cost(
         if slug in found:
             total = sum((q for (name, _), q in used.items() if name == slug), ZERO)
             ends[slug, dimension] = getattr(found[slug], which) * quantity / total if total else quantity
-    return rate_so_far(period, ends).total_minor
+    return rate(rules, ends).total_minor

@@ -202,8 +202,10 @@ def period_chart(
     choices: Choices,
     zone: ZoneInfo,
     at: datetime,
+    expected: dict[date, Decimal] | None = None,
 ) -> Chart:
-    """Usage of the period by day, or of its last 48 hours by hour, stacked by key or route."""
+    """Usage of the period by day, or of its last 48 hours by hour, stacked by key or route; `expected` is hatched on top of
+    the days that are still to come."""
     start, end = _window(period, choices, at, zone)
     points = usage_series(
         organization, mode=choices.mode, meter=meter, start=start, end=end,
@@ -217,6 +219,7 @@ def period_chart(
         Bar(
             _label(moment, choices.step),
             columns[place] if columns else (),
+            expected=_expected(expected, moment, choices),
             tick=_tick(moment, choices.step) if place in ticks else "",
         )
         for place, moment in enumerate(steps)
@@ -226,6 +229,13 @@ def period_chart(
         "usage", f"{meter.name} per {unit}", f"{meter.name} per {unit} by {choices.group}, {zone.key}.",
         series, bars, unit=meter.unit + "s", bar_heading=unit.capitalize(),
     )  # fmt: skip
+
+
+def _expected(daily: dict[date, Decimal] | None, moment: datetime, choices: Choices) -> Decimal:
+    """Only the running period's own days have an expectation."""
+    if daily is None or choices.step != "day" or choices.start:
+        return Decimal(0)
+    return daily.get(moment.date(), Decimal(0))
 
 
 def live_chart(organization: Organization, *, mode: str, zone: ZoneInfo, at: datetime) -> Chart:

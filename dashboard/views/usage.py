@@ -13,6 +13,7 @@ from core.clock import now
 from core.money import Money
 from dashboard.access import MemberRequest, member_page, reader_zone
 from dashboard.call_page import csv_rows, narrowed, options
+from dashboard.outlook import outlook
 from dashboard.plan_status import plan_status
 from dashboard.usage_page import bill, call_rows, choice_menus, choices_for, figures, live_chart, period_chart
 from dashboard.views.invoices import harmless
@@ -97,9 +98,21 @@ def usage_context(request: MemberRequest) -> dict[str, object]:
     rated, bill_rows = bill(organization, period=period, at=at)
     calls = call_rows(organization, mode=choices.mode)
     position = spend_position(organization, at=at, rated=rated)
+    ahead = None
+    if choices.mode == "live":
+        ahead = outlook(organization, period=period, meter=meter, zone=zone, at=at)
     return context | {
+        "outlook": ahead,
         "figures": figures(organization, period=period, meter=meter, mode=choices.mode, at=at),
-        "chart": period_chart(organization, period=period, meter=meter, choices=choices, zone=zone, at=at),
+        "chart": period_chart(
+            organization,
+            period=period,
+            meter=meter,
+            choices=choices,
+            zone=zone,
+            at=at,
+            expected=ahead.daily if ahead else None,
+        ),
         "live": live_chart(organization, mode=choices.mode, zone=zone, at=at),
         "calls": calls,
         "cost_text": str(Money(rated.total_minor, rated.currency)),

@@ -106,7 +106,7 @@ def test_the_page_costs_a_fixed_number_of_queries(
     for _ in range(5):
         use(cast.northwind, key)
     client.force_login(cast.alice)
-    with django_assert_max_num_queries(32):
+    with django_assert_max_num_queries(36):  # four of them for the forecast
         client.get("/usage/")
 
 
@@ -155,3 +155,18 @@ def test_the_staff_page_costs_the_same_queries_for_many_customers(
     client.force_login(create_user("staff@farebox.example", is_staff=True))
     with django_assert_max_num_queries(22):
         client.get("/staff/")
+
+
+def test_the_forecast_says_where_the_period_ends(cast: Cast, client: Client) -> None:
+    client.force_login(cast.alice)
+    assert client.get("/usage/").context["outlook"] is None
+    key, present = create_key(organization=cast.northwind).key, current_period(cast.northwind, at=now())
+    Period.objects.filter(pk=present.pk).update(starts_at=now() - timedelta(days=9))
+    for days in range(1, 4):
+        use(cast.northwind, key, calls=100, seconds_ago=days * 86_400)
+    page = client.get("/usage/")
+    assert page.context["outlook"].usage.startswith("At today's pace about ")
+    assert "This period would cost" in page.content.decode()
+    assert page.context["chart"].has_expected
+    assert client.get("/usage/?mode=test").context["outlook"] is None
+    assert not client.get("/usage/?step=7").context["chart"].has_expected
