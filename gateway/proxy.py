@@ -88,7 +88,11 @@ class Body:
         return self._watch is not None
 
     def on_leaving(self, act: Callable[[], object]) -> None:
-        self._on_leaving.append(act)
+        """Do this when the client leaves; at once, where it has left already."""
+        if self.is_gone:
+            act()
+        else:
+            self._on_leaving.append(act)
 
     def close(self) -> None:
         if self._watch is not None:

@@ -19,9 +19,16 @@ _PROBLEMS = problems(400, 401, 402, 403, 404, 429, 503)
 
 @cache
 def _loading() -> Future[cities.CityIndex]:
-    """Two seconds of reading, begun once in each process that serves these views."""
+    """Two seconds of reading, begun once in each process that serves these views; a fault is told to every call."""
     index: Future[cities.CityIndex] = Future()
-    Thread(target=lambda: index.set_result(cities.load_index()), name="places-index", daemon=True).start()
+
+    def load() -> None:
+        try:
+            index.set_result(cities.load_index())
+        except Exception as error:
+            index.set_exception(error)
+
+    Thread(target=load, name="places-index", daemon=True).start()
     return index
 
 

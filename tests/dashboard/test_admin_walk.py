@@ -54,6 +54,18 @@ def test_a_credential_is_written_but_never_shown(staff: Client) -> None:
     assert (product.name, product.credential) == ("Renamed", "Bearer very-secret")
 
 
+def test_a_credential_can_be_forgotten(staff: Client) -> None:
+    product = Product.objects.get()
+    form = {
+        "slug": product.slug, "name": product.name, "upstream_url": product.upstream_url, "credential_header": "",
+        "credential": "", "forget_credential": "on", "connect_timeout_ms": "2000", "is_active": "on",
+        "routes-TOTAL_FORMS": "0", "routes-INITIAL_FORMS": "0",
+    }  # fmt: skip
+    assert staff.post(reverse("admin:plans_product_change", args=[product.pk]), form).status_code == 302
+    product.refresh_from_db()
+    assert product.credential == ""
+
+
 def test_a_published_version_is_shown_but_not_editable(staff: Client) -> None:
     version = PlanVersion.objects.get(plan__slug="starter")
     page = staff.get(reverse("admin:plans_planversion_change", args=[version.pk])).content.decode()
