@@ -60,4 +60,4 @@ def _round(quantity: Decimal) -> Decimal:
     """Three figures that count: a forecast that names single calls would pretend to know them."""
     whole = quantity.quantize(Decimal(1), rounding=ROUND_HALF_UP)
     digits = max(len(str(whole)) - 3, 0)
-    return Decimal(whole.scaleb(-digits).quantize(Decimal(1), rounding=ROUND_HALF_UP)) * 10**digits
+    return whole.scaleb(-digits).quantize(Decimal(1), rounding=ROUND_HALF_UP).scaleb(digits)

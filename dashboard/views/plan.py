@@ -6,6 +6,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import Role
+from billing.adviser import find_advice
 from core.clock import now
 from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
@@ -80,6 +81,7 @@ def _context(request: MemberRequest) -> dict[str, object]:
     choice = choose_lists(request, own=current)
     versions = public_versions(choice.currency, choice.interval)
     return {
+        "advice": find_advice(request.organization, at=now()),
         "nav": "plan",
         "subscription": subscription,
         "status": plan_status(subscription, at=now()),
