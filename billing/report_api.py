@@ -24,8 +24,7 @@ from billing.wording import plain
 from core.clock import now
 from core.money import format_money
 from core.schema import problems
-from keys.authentication import Owner, OwnerKeyAuthentication, presented_key
-from keys.hashing import is_well_formed
+from keys.authentication import Owner, OwnerKeyAuthentication
 from keys.models import ApiKey
 from metering.answers import KEY_UNKNOWN_NOW, MISSING_KEY
 from metering.api import AccountThrottle
@@ -38,14 +37,6 @@ from plans.queries import find_period
 HOUR, LONGEST = timedelta(hours=1), timedelta(days=366)
 LIMIT, MOST = 500, 5_000
 _GROUPS = (*GROUPS, "meter")
-
-
-class OwnersOwn(OwnerKeyAuthentication):
-    """The owner's key; customers' keys and requests without any are left to the next."""
-
-    def authenticate(self, request: Request) -> tuple[Owner, None] | None:  # type: ignore[override]
-        key = presented_key(request, header="X-Admin-Key")
-        return None if not key or is_well_formed(key) else super().authenticate(request)
 
 
 class CsvRenderer(BaseRenderer):
@@ -183,7 +174,7 @@ class ReportQuery(serializers.Serializer[Any]):
 class ReportView(APIView):
     """Usage of a window by what you like. With a key of the organization, or an owner key and `organization`."""
 
-    authentication_classes = [OwnersOwn, FareboxKeyAuthentication]
+    authentication_classes = [OwnerKeyAuthentication, FareboxKeyAuthentication]
     throttle_classes = [AccountThrottle]
     renderer_classes = [JSONRenderer, CsvRenderer]
 

@@ -8,6 +8,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from keys.hashing import is_well_formed
 from keys.services import find_owner_key
 
 
@@ -20,10 +21,13 @@ class Owner:
 
 
 class OwnerKeyAuthentication(BaseAuthentication):
-    """The key of ADMIN_API_KEY, or an owner key that was made by `manage.py issue_owner_key`."""
+    """The key of ADMIN_API_KEY, or an owner key that was made by `manage.py issue_owner_key`. Where a view also takes
+    other keys, customers' keys and requests without any are left to the next."""
 
-    def authenticate(self, request: Request) -> tuple[Owner, None]:
+    def authenticate(self, request: Request) -> tuple[Owner, None] | None:
         key = presented_key(request, header="X-Admin-Key")
+        if len(request.authenticators or ()) > 1 and (not key or is_well_formed(key)):
+            return None
         if not key:
             raise AuthenticationFailed(
                 "Send an owner key as `Authorization: Bearer KEY`.", code="missing_key"

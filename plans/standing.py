@@ -105,7 +105,9 @@ def find_standing(organization: Organization, *, at: datetime) -> Standing:
         .order_by("starts_at")[: PERIODS_AHEAD + 1]
     )
     caps = newest_caps(organization, at=at)
-    if any(cap.amount_minor is not None for cap in caps.values()):  # prices matter to the door under a cap only
+    if any(
+        cap.amount_minor is not None for cap in caps.values()
+    ):  # prices matter to the door under a cap only
         prefetch_related_objects([period.version for period in periods], "components__tiers")
     restrictions = Restriction.objects.for_organization(organization).filter(
         lifted_at=None, period__ends_at__gt=at

@@ -185,7 +185,9 @@ class Route(models.Model):
     def clean(self) -> None:
         """Units have to be whole smallest units of the meter: Redis counts nothing else. A call is no reading."""
         if self.meter_id and not self.meter.is_additive:
-            raise ValidationError({"meter": f"Calls cannot count on {self.meter}: its readings are reported."})
+            raise ValidationError(
+                {"meter": f"Calls cannot count on {self.meter}: its readings are reported."}
+            )
         if self.meter_id and self.meter.aggregation == Aggregation.COUNT and self.units != 1:
             raise ValidationError({"units": f"{self.meter} counts calls: one each."})
         if self.meter_id and self.units is not None:
