@@ -58,7 +58,15 @@ COLLECTORS: Mapping[str, Collector] = {CollectorName.MANUAL: ManualCollection()}
 def send_invoices(*, at: datetime, limit: int = 500) -> int:
     """Send what has not been sent yet; how many. What fails is logged and tried again by the next beat."""
     unsent = Invoice.objects.filter(sent_at=None, state=InvoiceState.OPEN, collector__in=COLLECTORS)
-    return sum(_send(pk, at) for pk in unsent.order_by("pk").values_list("pk", flat=True)[:limit])
+    return sum(_send_or_log(pk, at) for pk in unsent.order_by("pk").values_list("pk", flat=True)[:limit])
+
+
+def _send_or_log(pk: int, at: datetime) -> bool:
+    try:
+        return _send(pk, at)
+    except Exception as error:  # one invoice that cannot be drawn must not hold back the others
+        log.exception("invoice_not_sent", invoice=pk, error=type(error).__name__)
+        return False
 
 
 @transaction.atomic
@@ -140,8 +148,11 @@ def end_grace(*, at: datetime, limit: int = 500) -> int:
     )
 
 
+@transaction.atomic
 def after_payment(organization: Organization, *, by: User | None, at: datetime) -> bool:
     """Tell the subscription when nothing is overdue any more: paid, credited or void."""
+    # Locked before looking: another invoice that becomes past due meanwhile would be missed, and never looked at again.
+    Organization.objects.select_for_update().get(pk=organization.pk)
     if Invoice.objects.for_organization(organization).filter(state=InvoiceState.PAST_DUE).exists():
         return False
     owing = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)

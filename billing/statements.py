@@ -254,7 +254,15 @@ def adjust_ended(*, at: datetime) -> int:
         one for one in late_periods(at=at, all_ages=False) if (one.organization_id, one.currency) in coming
     }
     ended = [one for one in late_periods(at=at) if one not in joins_next]
-    return sum(_adjust(one, at) for one in ended)
+    return sum(_adjust_or_log(one, at) for one in ended)
+
+
+def _adjust_or_log(late: LatePeriod, at: datetime) -> bool:
+    try:
+        return _adjust(late, at)
+    except Exception as error:  # one period at fault must not hold back the others
+        log.exception("adjustment_failed", period=late.period_id, error=type(error).__name__)
+        return False
 
 
 @transaction.atomic
