@@ -18,7 +18,7 @@ from core.money import exponent
 from metering.costs import rate_on, rate_so_far
 from metering.models import UsageEvent, UsageTotal
 from metering.queries import quantities_by_period
-from plans.models import Period, PlanVersion, Route
+from plans.models import Interval, Period, PlanVersion, Route
 from plans.queries import public_versions
 
 MONTHS = 3
@@ -51,7 +51,7 @@ def find_advice(organization: Organization, *, at: datetime) -> Advice | None:
     now_on = periods[0].version
     used = quantities_by_period([period.pk for period in periods])
     months = [used.get(period.pk, {}) for period in periods]
-    paid = sum(rate_so_far(p, q).total_minor for p, q in zip(periods, months, strict=True))
+    paid = sum(_paid_in(p, q) for p, q in zip(periods, months, strict=True))
     offers = [
         version
         for version in public_versions(now_on.currency, now_on.interval)
@@ -66,6 +66,14 @@ def find_advice(organization: Organization, *, at: datetime) -> Advice | None:
         if _fits_features(version, organization, periods) and _fits_limits(version, organization, periods):
             return advice
     return None
+
+
+def _paid_in(period: Period, quantities: Quantities) -> int:
+    """What a month cost; of a yearly plan with a twelfth of its fee, as the offers have it: the statement of its first
+    month has all of it, those of the others nothing."""
+    if period.version.interval == Interval.YEAR:
+        return rate_on(period.version, quantities).total_minor
+    return rate_so_far(period, quantities).total_minor
 
 
 def is_worth_saying(advice: Advice) -> bool:

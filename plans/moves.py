@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from accounts.models import User
+from accounts.models import Organization, User
 from accounts.permissions import check_can_sell
 from accounts.services import record_audit
 from core.errors import PortalError
@@ -69,7 +69,9 @@ def move_customers(
 
 @transaction.atomic
 def _move(subscription_pk: int, to_version: PlanVersion, by: User | None, at: datetime) -> bool:
-    """The customer may have acted since the list was read: what it decided holds."""
+    """The customer may have acted since the list was read: what it decided holds. Locks as the customer's acts do, the
+    organization before its subscription, so that neither waits for the other for ever."""
+    Organization.objects.select_for_update().get(subscriptions=subscription_pk)
     subscription = (
         Subscription.objects.select_for_update(of=("self",))
         .select_related("organization")

@@ -315,11 +315,8 @@ def roll_periods(*, at: datetime, limit: int = 500) -> int:
 
 @transaction.atomic
 def _roll(subscription_pk: int, at: datetime) -> bool:
-    subscription = (
-        Subscription.objects.select_for_update()
-        .select_related("organization", "version")
-        .get(pk=subscription_pk)
-    )
+    # Locked as customers' acts do, the organization first; never the version, which others are on too.
+    subscription = _reread(Subscription.objects.select_related("organization").get(pk=subscription_pk))
     if subscription.ended_at is not None:
         return False
     changed = _finish(subscription, at) or _take_next(subscription, at)

@@ -10,7 +10,13 @@ from metering.models import PeriodTotal, UsageTotal
 from metering.services import ingest_history
 from plans.models import Meter, Period
 from plans.queries import newest_version
-from tests.factories import create_organization, create_product, create_route, create_subscription
+from tests.factories import (
+    create_organization,
+    create_plan,
+    create_product,
+    create_route,
+    create_subscription,
+)
 from tests.metering.ledger_kit import Ledger
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +54,20 @@ def test_a_customer_on_a_plan_too_large_is_told_of_the_smaller_one() -> None:
     advice = find_advice(customer("professional", 60_000), at=LATER)
     assert advice is not None
     assert (advice.version.plan.slug, advice.saved_minor) == ("starter", 3 * (19900 - 4900 - 1000))
+
+
+def test_of_a_yearly_plan_a_month_counts_with_a_twelfth_of_its_fee() -> None:
+    """The first month's statement has the whole fee: against shares of the offers every plan would look too dear."""
+    small = create_plan(
+        "small-yearly", fee_minor=120_000, included=Decimal(1_000_000), trial_days=14, interval="year"
+    )
+    create_plan(
+        "large-yearly", fee_minor=240_000, included=Decimal(5_000_000), trial_days=14, interval="year"
+    )
+    assert find_advice(customer("small-yearly", 60_000), at=LATER) is None
+    advice = find_advice(customer("large-yearly", 60_000), at=LATER)
+    assert advice is not None
+    assert (advice.version, advice.paid_minor, advice.would_minor) == (small, 3 * 20_000, 3 * 10_000)
 
 
 @pytest.mark.parametrize(("plan", "calls"), [("starter", 50_000), ("professional", 300_000)])
