@@ -9,6 +9,7 @@ from billing.api import StatementListView, StatementView
 from billing.report_api import ReportView
 from billing.revenue_api import RevenueView
 from metering.aggregate_api import AggregateView
+from metering.alert_api import AlertListView, AlertView
 from metering.api import AccountView, TrackView
 from metering.correct_api import CorrectView
 
@@ -18,6 +19,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("usage/correct", CorrectView.as_view(), name="api-correct"),
     path("usage/report", ReportView.as_view(), name="api-report"),
     path("usage/aggregate", AggregateView.as_view(), name="api-aggregate"),
+    path("usage/alerts", AlertListView.as_view(), name="api-alerts"),
+    path("usage/alerts/<str:alert>", AlertView.as_view(), name="api-alert"),
     path("billing/statements", StatementListView.as_view(), name="api-statements"),
     path("billing/statements/<str:statement>", StatementView.as_view(), name="api-statement"),
     path("admin/revenue", RevenueView.as_view(), name="api-revenue"),

@@ -31,6 +31,16 @@ app.conf.beat_schedule = {
         "schedule": 5.0,
         "options": {"queue": "ledger", "expires": 5},
     },
+    "evaluate-alerts": {
+        "task": "metering.evaluate_alerts",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "deliver-notices": {
+        "task": "metering.deliver_notices",
+        "schedule": 15.0,
+        "options": {"expires": 15},
+    },
     "make-partitions": {
         "task": "metering.make_partitions",
         "schedule": crontab(hour="0", minute="20"),

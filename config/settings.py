@@ -248,6 +248,7 @@ GATEWAY_LOG_CALLS = env.bool(
     "FAREBOX_LOG_CALLS", default=False
 )  # a line for every call, not only for failed ones
 UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True)
+WEBHOOK_ALLOW_PRIVATE = env.bool("FAREBOX_WEBHOOK_ALLOW_PRIVATE", default=False)
 
 # --- billing -----------------------------------------------------------------------------------------------------
 # A statement is final this long after its period's end: usage that comes later is billed with the next one.

@@ -17,6 +17,7 @@ class RefusalDoc:
 REFUSALS = (
     RefusalDoc("validation_error", 400, "A parameter or field is missing or wrong; `errors` names each.", "Correct what is named and send it again."),
     RefusalDoc("parse_error", 400, "The body is not what this endpoint reads.", "Send JSON of the shape that the API's document shows."),
+    RefusalDoc("alert_invalid", 400, "The alert makes no sense; `detail` says why.", "Correct the threshold, or say how many calls a throttle leaves."),
     RefusalDoc("bad_request", 400, "The request is malformed: its head contradicts itself, or names two keys.", "Send each of `Host`, `Content-Length`, `Authorization` and `X-API-Key` once."),
     RefusalDoc("bad_path", 400, "The path holds `.` or `..` segments or a NUL character.", "Send the path that you mean."),
     RefusalDoc("missing_key", 401, "The request carried no API key.", "Send `Authorization: Bearer YOUR_KEY` or `X-API-Key`."),
@@ -35,6 +36,7 @@ REFUSALS = (
     RefusalDoc("method_not_allowed", 405, "The route exists, but not for this method.", "Use one of the methods in the `Allow` header."),
     RefusalDoc("request_timeout", 408, "The request came too slowly. Not charged.", "Send it without long pauses."),
     RefusalDoc("correction_refused", 409, "This event cannot be corrected so; `detail` says why.", "Correct the event itself, with a quantity that its meter counts."),
+    RefusalDoc("too_many_alerts", 409, "There are as many alerts as there can be.", "Remove one that you no longer need."),
     RefusalDoc("body_too_large", 413, "The request's body is over the route's limit.", "Send less at once."),
     RefusalDoc("unsupported_media_type", 415, "The body's media type is not read here.", "Send `Content-Type: application/json`."),
     RefusalDoc("rate_limited", 429, "More calls than the plan allows in a window of time.", "Wait as long as `Retry-After` says, or change the plan."),

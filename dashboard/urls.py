@@ -4,6 +4,7 @@ from django.urls import path
 
 from dashboard.urls_accounts import urlpatterns as account_patterns
 from dashboard.views import (
+    alerts,
     caps,
     corrections,
     explain,
@@ -34,6 +35,14 @@ urlpatterns = [
     path("alerts/", caps.alerts, name="alerts"),
     path("alerts/cap/", caps.cap_set, name="cap-set"),
     path("alerts/cap/remove/", caps.cap_remove, name="cap-remove"),
+    path("alerts/history/", alerts.history, name="alert-history"),
+    path("alerts/new/", alerts.create, name="alert-create"),
+    path("alerts/webhook/", alerts.webhook, name="alert-webhook"),
+    path("alerts/<str:public_id>/", alerts.edit, name="alert-edit"),
+    path("alerts/<str:public_id>/remove/", alerts.remove, name="alert-remove"),
+    path("alerts/<str:public_id>/test/", alerts.test, name="alert-test"),
+    path("alerts/<str:public_id>/lift/", alerts.lift, name="alert-lift"),
+    path("alerts/<str:public_id>/mail/", alerts.mail_choice, name="alert-mail"),
     path("plan/", plan.plan, name="plan"),
     path("plan/cancel/", plan.plan_cancel, name="plan-cancel"),
     path("plan/keep/", plan.plan_keep, name="plan-keep"),

@@ -14,7 +14,19 @@ from core.readonly_admin import ReadOnlyAdmin
 from metering.dead_letters import replay_dead_letter
 from metering.entries import read_event
 from metering.events import BadEvent
-from metering.models import CounterCorrection, DeadLetter, PeriodTotal, ReasonTotal, RefusalCount
+from metering.models import (
+    Alert,
+    AlertClock,
+    AlertDelivery,
+    AlertFiring,
+    AlertPreference,
+    AlertSettings,
+    CounterCorrection,
+    DeadLetter,
+    PeriodTotal,
+    ReasonTotal,
+    RefusalCount,
+)
 
 
 class LetterForm(forms.ModelForm[DeadLetter]):
@@ -113,3 +125,71 @@ class CounterCorrectionAdmin(ReadOnlyAdmin):
     )
     list_filter = ("reason", ("applied_at", admin.EmptyFieldListFilter))
     ordering = ("-id",)
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    list_display = (
+        "organization",
+        "kind",
+        "meter",
+        "threshold",
+        "action",
+        "enabled",
+        "is_default",
+        "removed_at",
+    )
+    list_filter = ("kind", "action", "enabled", "is_default")
+    list_select_related = ("organization", "meter")
+    search_fields = ("organization__name", "public_id")
+
+
+@admin.register(AlertFiring)
+class AlertFiringAdmin(ReadOnlyAdmin):
+    list_display = ("fired_at", "organization", "text", "recovered_at")
+    list_filter = (("recovered_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("organization",)
+    search_fields = ("organization__name", "text")
+    raw_id_fields = ("alert", "period", "restriction")
+
+
+@admin.register(AlertDelivery)
+class AlertDeliveryAdmin(ReadOnlyAdmin):
+    list_display = (
+        "created_at",
+        "organization",
+        "kind",
+        "channel",
+        "recipient",
+        "state",
+        "attempts",
+        "outcome",
+    )
+    list_filter = ("state", "channel", "kind")
+    list_select_related = ("organization",)
+    search_fields = ("organization__name", "recipient")
+
+
+@admin.register(AlertSettings)
+class AlertSettingsAdmin(ReadOnlyAdmin):
+    """Which customers have a webhook; its address is theirs and is not shown."""
+
+    list_display = ("organization", "has_webhook", "defaults_at")
+    list_select_related = ("organization",)
+    search_fields = ("organization__name",)
+    fields = ("organization", "has_webhook", "defaults_at")
+
+    @admin.display(boolean=True, description="Webhook")
+    def has_webhook(self, row: AlertSettings) -> bool:
+        return bool(row.webhook_url)
+
+
+@admin.register(AlertPreference)
+class AlertPreferenceAdmin(ReadOnlyAdmin):
+    list_display = ("alert", "membership", "by_mail")
+    list_select_related = ("alert", "membership__user", "membership__organization")
+
+
+@admin.register(AlertClock)
+class AlertClockAdmin(ReadOnlyAdmin):
+    list_display = ("seen_until",)

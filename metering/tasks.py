@@ -11,6 +11,8 @@ from django.db import DatabaseError
 from redis.exceptions import RedisError
 
 from core.clock import now
+from metering.alerts import delivery
+from metering.alerts.rounds import evaluate_changed
 from metering.cuts import DrainStuck
 from metering.drain import drain_all
 from metering.engine import MeteringUnavailable
@@ -48,6 +50,23 @@ def drain_refusals() -> None:
 def make_partitions() -> None:
     made = ensure_partitions(now().date())
     log.info("partitions_made", months=[month.isoformat() for month in made])
+
+
+@shared_task(name="metering.evaluate_alerts")
+def evaluate_alerts() -> None:
+    _unless_away("evaluate_alerts", lambda: evaluate_changed(at=now()))
+
+
+@shared_task(name="metering.deliver_notices")
+def deliver_notices() -> None:
+    """A task for each webhook that is due: a slow receiver holds up nobody else's."""
+    for delivery_id in delivery.due_deliveries(at=now()):
+        deliver_notice.delay(delivery_id)
+
+
+@shared_task(name="metering.deliver_notice")
+def deliver_notice(delivery_id: int) -> None:
+    delivery.deliver(delivery_id, at=now())
 
 
 @shared_task(name="metering.reconcile", autoretry_for=(DrainStuck, *AWAY), retry_backoff=60, max_retries=5)

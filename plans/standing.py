@@ -209,13 +209,13 @@ def _period_facts(standing: Standing) -> list[PeriodFacts]:
 def _quotas(version: PlanVersion) -> tuple[QuotaTerms, ...]:
     """Of meters that the doors can count: others have alerts instead (ENGINE.md, section 4)."""
     return tuple(
-        QuotaTerms(c.meter_id, c.meter.decimals, _free_quantity(c), c.hard_quota)
+        QuotaTerms(c.meter_id, c.meter.decimals, free_quantity(c), c.hard_quota)
         for c in version.components.all()
         if c.meter.is_additive
     )
 
 
-def _free_quantity(component: PriceComponent) -> Decimal:
+def free_quantity(component: PriceComponent) -> Decimal:
     """What costs nothing: the included quantity, and first tiers at no price."""
     free = component.included
     if component.model in (PricingModel.GRADUATED, PricingModel.VOLUME):

@@ -15,11 +15,14 @@ from redis import Redis
 from core.clock import now
 from dashboard.refusal_docs import REFUSALS
 from metering import drf, range_check
+from metering.alerts import services
+from metering.alerts.services import ensure_defaults
 from metering.api import AccountThrottle
 from metering.ledger import LOCK_CLASS
+from metering.models import Alert
 from plans.models import Route
 from plans.services import suspend_organization
-from tests.factories import create_route
+from tests.factories import create_key, create_route
 from tests.metering.api_kit import Customer
 from tests.metering.test_ingest import OWNER, Reporter
 
@@ -85,6 +88,31 @@ class World:
         client = Client(raise_request_exception=False)
         return client.post("/api/usage/correct", body, content_type="application/json", headers=headers)
 
+    def alert(self, method: str = "post", path: str = "/api/usage/alerts", *, key: str = "", **changes: Any) -> Any:
+        body = ({"kind": "cap", "threshold": "80"} if method == "post" else {}) | changes
+        headers = {"Authorization": f"Bearer {key or self.customer.issued.clear}"}
+        client = Client(raise_request_exception=False)
+        return getattr(client, method)(path, body, content_type="application/json", headers=headers)
+
+    def alert_as_form(self, path: str, method: str = "post") -> Any:
+        headers = {"Authorization": f"Bearer {self.customer.issued.clear}"}
+        return getattr(Client(), method)(
+            path, "a=b", content_type="application/x-www-form-urlencoded", headers=headers
+        )
+
+    def default_alert(self) -> str:
+        """The address of one of the customer's default alerts."""
+        ensure_defaults(self.customer.organization, at=now())
+        alert = Alert.objects.for_organization(self.customer.organization).filter(is_default=True).earliest("pk")
+        return f"/api/usage/alerts/{alert.public_id}"
+
+    def test_key(self) -> str:
+        return create_key(organization=self.customer.organization, name="sandbox", mode="test").clear
+
+    def full_of_alerts(self) -> "World":
+        self.monkeypatch.setattr(services, "MOST_ALERTS", 3)
+        return self
+
     def aggregate(self, *, key: str = OWNER, **changes: Any) -> Any:
         body = {
             "organization": self.reporter.organization.public_id, "start": "2026-11-01T00:00:00Z",
@@ -142,6 +170,17 @@ def _form(world: World, path: str = "/api/usage/track") -> Any:
     )
 
 
+def _alert(method: str) -> dict[int, Provoke]:
+    return {
+        200: lambda w: w.alert(method, w.default_alert()),
+        401: lambda w: w.alert(method, w.default_alert(), key="wrong"),
+        403: lambda w: w.alert(method, w.default_alert(), key=w.test_key()),
+        404: lambda w: w.alert(method, "/api/usage/alerts/alr_unknown"),
+        429: lambda w: [w.one_look_a_minute().alert(method, w.default_alert()) for _ in range(2)][-1],
+        503: lambda w: w.without_redis().alert(method, w.default_alert()),
+    }
+
+
 PROVOKED: dict[str, dict[int, Provoke]] = {
     ACCOUNT: {
         200: lambda w: w.get("/api/account/"),
@@ -168,6 +207,27 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
     },
     "get /api/usage/report": {400: lambda w: w.get("/api/usage/report?group_by=weather")}
     | _look("/api/usage/report?group_by=day", "/api/usage/report?organization=org_unknown"),
+    "get /api/usage/alerts": {
+        200: lambda w: w.get("/api/usage/alerts"),
+        401: lambda w: Client().get("/api/usage/alerts"),
+        429: lambda w: w.one_look_a_minute().get("/api/usage/alerts", times=2),
+        503: lambda w: w.without_redis().get("/api/usage/alerts"),
+    },
+    "post /api/usage/alerts": {
+        200: lambda w: w.alert(),
+        400: lambda w: w.alert(threshold="0"),
+        401: lambda w: w.alert(key="wrong"),
+        403: lambda w: w.alert(key=w.test_key()),
+        409: lambda w: w.full_of_alerts().alert(),
+        415: lambda w: w.alert_as_form("/api/usage/alerts"),
+        429: lambda w: [w.one_look_a_minute().alert() for _ in range(2)][-1],
+        503: lambda w: w.without_redis().alert(),
+    },
+    "patch /api/usage/alerts/{alert}": _alert("patch") | {
+        400: lambda w: w.alert("patch", w.default_alert(), threshold="0"),
+        415: lambda w: w.alert_as_form(w.default_alert(), "patch"),
+    },
+    "delete /api/usage/alerts/{alert}": _alert("delete"),
     "post /api/usage/aggregate": {
         200: lambda w: w.aggregate(),
         400: lambda w: w.aggregate(end="2026-10-01T00:00:00Z"),

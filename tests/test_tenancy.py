@@ -17,6 +17,8 @@ from accounts.services import invite_member
 from billing.models import Statement
 from core.clock import now
 from keys.models import ApiKey, OwnerKey
+from metering.alerts.services import ensure_defaults
+from metering.models import Alert
 from tests.cast import Cast, create_cast
 from tests.factories import PASSWORD, create_key, create_membership, create_statement, create_user
 
@@ -47,6 +49,8 @@ BY_KEY = {
     "api-statement",
     "api-revenue",
     "api-report",
+    "api-alerts",
+    "api-alert",
     "api-aggregate",
     "api-places-search",
     "api-places-reverse",
@@ -57,10 +61,12 @@ OWN = {
     "dashboard:plan", "dashboard:plan-cancel", "dashboard:plan-keep", "dashboard:onboarding", "dashboard:team",
     "dashboard:organization-create", "dashboard:organization-switch", "dashboard:ownership-transfer",
     "dashboard:invitation-create", "dashboard:plan-change", "dashboard:alerts", "dashboard:cap-set", "dashboard:cap-remove",
+    "dashboard:alert-history", "dashboard:alert-create", "dashboard:alert-webhook",
     "dashboard:invoice-list", "dashboard:invoice-upcoming", "dashboard:credit", "dashboard:billing-account",
     "dashboard:call-find",
 }  # fmt: skip
 BY_ID = {
+    "dashboard:alert-edit", "dashboard:alert-remove", "dashboard:alert-test", "dashboard:alert-lift", "dashboard:alert-mail",
     "dashboard:key-rotate", "dashboard:key-revoke", "dashboard:invitation-revoke", "dashboard:member-role",
     "dashboard:member-remove", "dashboard:invoice", "dashboard:invoice-pdf", "dashboard:invoice-csv",
     "dashboard:invoice-use-credit", "dashboard:invoice-line", "dashboard:invoice-line-hours", "dashboard:invoice-line-calls",
@@ -74,6 +80,8 @@ PAYERS_ONLY = {
 # What a billing member and a developer of the same organization may not do.
 NOT_FOR_BILLING = {"dashboard:key-create", "dashboard:key-rotate", "dashboard:key-revoke"}
 NOT_FOR_DEVELOPERS = {
+    "dashboard:alert-create", "dashboard:alert-webhook", "dashboard:alert-edit", "dashboard:alert-remove", "dashboard:alert-test",
+    "dashboard:alert-lift",
     "dashboard:plan-change", "dashboard:plan-cancel", "dashboard:plan-keep", "dashboard:invitation-create",
     "dashboard:invitation-revoke", "dashboard:member-role", "dashboard:member-remove", "dashboard:ownership-transfer",
     "dashboard:cap-set", "dashboard:cap-remove", "dashboard:invoice-use-credit",
@@ -91,6 +99,7 @@ class World:
     invitation: Invitation
     membership: Membership
     statement: Statement
+    alert: Alert
 
     def address(self, name: str) -> str:
         """The address of one of Northwind's things."""
@@ -114,6 +123,10 @@ class World:
             "dashboard:member-role": self.membership.public_id,
             "dashboard:member-remove": self.membership.public_id,
             "dashboard:plan-change": "professional",
+            **{
+                f"dashboard:alert-{act}": self.alert.public_id
+                for act in ("edit", "remove", "test", "lift", "mail")
+            },
         }
         return reverse(name, args=[ids[name]] if name in ids else [])
 
@@ -123,6 +136,7 @@ class World:
         return [
             "Northwind", self.key.name, self.key.public_id, self.key.last4, "alice@northwind.example", "Bob Lind",
             "invited@northwind.example", self.cast.northwind.public_id, self.statement.number, self.statement.public_id,
+            self.alert.public_id,
         ]  # fmt: skip
 
 
@@ -134,7 +148,9 @@ def world() -> World:
         organization=cast.northwind, email="invited@northwind.example", role=Role.DEVELOPER, by=cast.alice, at=now()
     )  # fmt: skip
     member = create_membership(organization=cast.northwind, user=create_user("eve@northwind.example"))
-    return World(cast, key, invitation, member, create_statement(cast.northwind))
+    ensure_defaults(cast.northwind, at=now())
+    alert = Alert.objects.for_organization(cast.northwind).earliest("pk")
+    return World(cast, key, invitation, member, create_statement(cast.northwind), alert)
 
 
 def sign_in(client: Client, user: User) -> None:
@@ -179,6 +195,7 @@ def test_a_foreign_id_answers_like_a_missing_one(
     missing_address = world.address(name).replace(world.key.public_id, "key_missing")
     missing_address = missing_address.replace(world.invitation.public_id, "inv_missing")
     missing_address = missing_address.replace(world.statement.public_id, "stm_missing")
+    missing_address = missing_address.replace(world.alert.public_id, "alr_missing")
     missing = getattr(client, method)(missing_address.replace(world.membership.public_id, "mem_missing"))
     assert foreign.status_code in (404, 405)
     assert foreign.status_code == missing.status_code

@@ -9,6 +9,7 @@ from core.clock import now
 from core.errors import NotFound, PortalError
 from core.money import format_money, to_major
 from dashboard.access import MemberRequest, member_page
+from dashboard.alert_page import alerts_context
 from dashboard.forms.caps import CapForm
 from dashboard.largest_bill import largest_bill_rows
 from metering.spending import SpendPosition, spend_position, spent_so_far_minor
@@ -56,10 +57,10 @@ def cap_remove(request: MemberRequest) -> HttpResponse:
 
 
 def caps_context(request: MemberRequest, *, form: CapForm | None = None) -> dict[str, object]:
-    """What `dashboard/caps.html` shows; the page of alerts adds its own."""
+    """What the page shows, alerts included."""
     at = now()
     position = spend_position(request.organization, at=at)
-    context: dict[str, object] = {"nav": "alerts", "position": position}
+    context: dict[str, object] = {"nav": "alerts", "position": position} | alerts_context(request, at=at)
     if position is None:
         return context
     caps = newest_caps(request.organization, at=at)

@@ -1,5 +1,18 @@
 """The usage ledger, its totals, and what watches over it."""
 
+from metering.models.alerts import (
+    Alert,
+    AlertAction,
+    AlertClock,
+    AlertDelivery,
+    AlertFiring,
+    AlertKind,
+    AlertPreference,
+    AlertSettings,
+    Channel,
+    DeliveryState,
+    NoticeKind,
+)
 from metering.models.ledger import (
     QUANTITY,
     CounterCorrection,
@@ -15,6 +28,17 @@ from metering.models.ledger import (
 
 __all__ = [
     "QUANTITY",
+    "Alert",
+    "AlertAction",
+    "AlertClock",
+    "AlertDelivery",
+    "AlertFiring",
+    "AlertKind",
+    "AlertPreference",
+    "AlertSettings",
+    "Channel",
+    "DeliveryState",
+    "NoticeKind",
     "CounterCorrection",
     "DeadLetter",
     "PeriodTotal",
