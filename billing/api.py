@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from accounts.models import Organization
 from billing.drafts import DraftLine, draft_lines, stored_lines
-from billing.models import Invoice, Statement
+from billing.models import Invoice, Statement, StatementKind
 from billing.wording import display_lines, plain
 from core.clock import now
 from core.schema import problems
@@ -57,7 +57,7 @@ class LineOutput(serializers.Serializer[Any]):
 class StatementOutput(serializers.Serializer[Any]):
     id = serializers.CharField(help_text="stm_...; empty for the running period.")
     number = serializers.CharField()
-    kind = serializers.ChoiceField(choices=["period", "adjustment", "credit_note"])
+    kind = serializers.ChoiceField(choices=StatementKind.choices)
     state = serializers.ChoiceField(choices=["draft", "finalised", "void"])
     currency = serializers.CharField()
     total_minor = serializers.IntegerField()

@@ -224,6 +224,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {  # one name for each set of choices of a field named "kind"
+        "AlertKind": "metering.models.AlertKind",
+        "DocumentKind": "billing.models.StatementKind",
+    },
 }
 MAX_TRACK_EVENTS = 1_000
 # /api/v1/places/: endpoints of our own over the sample's data, for the demo and the tests.

@@ -88,7 +88,9 @@ class World:
         client = Client(raise_request_exception=False)
         return client.post("/api/usage/correct", body, content_type="application/json", headers=headers)
 
-    def alert(self, method: str = "post", path: str = "/api/usage/alerts", *, key: str = "", **changes: Any) -> Any:
+    def alert(
+        self, method: str = "post", path: str = "/api/usage/alerts", *, key: str = "", **changes: Any
+    ) -> Any:
         body = ({"kind": "cap", "threshold": "80"} if method == "post" else {}) | changes
         headers = {"Authorization": f"Bearer {key or self.customer.issued.clear}"}
         client = Client(raise_request_exception=False)
@@ -103,7 +105,9 @@ class World:
     def default_alert(self) -> str:
         """The address of one of the customer's default alerts."""
         ensure_defaults(self.customer.organization, at=now())
-        alert = Alert.objects.for_organization(self.customer.organization).filter(is_default=True).earliest("pk")
+        alert = (
+            Alert.objects.for_organization(self.customer.organization).filter(is_default=True).earliest("pk")
+        )
         return f"/api/usage/alerts/{alert.public_id}"
 
     def test_key(self) -> str:
