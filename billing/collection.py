@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
@@ -24,9 +23,9 @@ from billing.pdf import statement_pdf
 from billing.states import PaymentEvent, advance
 from billing.wording import title
 from core.money import format_money
+from core.one_by_one import one_by_one
 from plans.models import Subscription, SubscriptionStatus
 
-log = structlog.get_logger(__name__)
 UNPAID = (InvoiceState.OPEN, InvoiceState.PAST_DUE)
 
 
@@ -58,15 +57,8 @@ COLLECTORS: Mapping[str, Collector] = {CollectorName.MANUAL: ManualCollection()}
 def send_invoices(*, at: datetime, limit: int = 500) -> int:
     """Send what has not been sent yet; how many. What fails is logged and tried again by the next beat."""
     unsent = Invoice.objects.filter(sent_at=None, state=InvoiceState.OPEN, collector__in=COLLECTORS)
-    return sum(_send_or_log(pk, at) for pk in unsent.order_by("pk").values_list("pk", flat=True)[:limit])
-
-
-def _send_or_log(pk: int, at: datetime) -> bool:
-    try:
-        return _send(pk, at)
-    except Exception as error:  # one invoice that cannot be drawn must not hold back the others
-        log.exception("invoice_not_sent", invoice=pk, error=type(error).__name__)
-        return False
+    ids = unsent.order_by("pk").values_list("pk", flat=True)[:limit]
+    return one_by_one(ids, lambda pk: _send(pk, at), failed="invoice_not_sent")
 
 
 @transaction.atomic
@@ -117,9 +109,8 @@ def give_up(*, invoice: Invoice, reason: str, by: User | None, at: datetime) -> 
 def take_overdue(*, at: datetime, limit: int = 500) -> int:
     """Invoices whose due date has passed become past due, and the customer's subscription with them; how many."""
     due = Invoice.objects.filter(state=InvoiceState.OPEN, due_at__lte=at)
-    return sum(
-        _take_overdue(pk, at) for pk in due.order_by("due_at", "pk").values_list("pk", flat=True)[:limit]
-    )
+    ids = due.order_by("due_at", "pk").values_list("pk", flat=True)[:limit]
+    return one_by_one(ids, lambda pk: _take_overdue(pk, at), failed="overdue_failed")
 
 
 @transaction.atomic
@@ -141,11 +132,19 @@ def end_grace(*, at: datetime, limit: int = 500) -> int:
     since = at - timedelta(days=settings.PAST_DUE_GRACE_DAYS)
     over = Subscription.objects.filter(
         status=SubscriptionStatus.PAST_DUE, past_due_since__lte=since, ended_at=None
-    ).select_related("organization")
-    return sum(
-        _advance(one.organization, PaymentEvent.GRACE_OVER, by=None, at=at)
-        for one in over.order_by("past_due_since")[:limit]
     )
+    ids = over.order_by("past_due_since").values_list("organization_id", flat=True)[:limit]
+    return one_by_one(ids, lambda pk: _end_grace(pk, since, at), failed="grace_end_failed")
+
+
+@transaction.atomic
+def _end_grace(organization_pk: int, since: datetime, at: datetime) -> bool:
+    """Asked again under the lock: who paid meanwhile and owes anew has its days of grace."""
+    organization = Organization.objects.select_for_update().get(pk=organization_pk)
+    subscription = _open_subscription(organization)
+    if subscription is None or subscription.past_due_since is None or subscription.past_due_since > since:
+        return False
+    return _advance(organization, PaymentEvent.GRACE_OVER, by=None, at=at)
 
 
 @transaction.atomic

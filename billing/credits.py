@@ -28,6 +28,7 @@ from billing.models import (
 from core.any_of import any_of
 from core.errors import PortalError
 from core.money import format_money
+from core.one_by_one import one_by_one
 from core.tenancy import TenantQuerySet
 
 _SOURCE_ACCOUNTS = {
@@ -180,7 +181,7 @@ def expire_credits(*, at: datetime) -> int:
     """Take what is left of grants whose time is over; how many grants. Idempotent, one customer a transaction."""
     due = CreditGrant.objects.filter(expires_at__lte=at).annotate(left=_LEFT).filter(left__gt=0)
     organizations = Organization.objects.filter(pk__in=due.values("organization"))
-    return sum(_expire_of(organization, at) for organization in organizations)
+    return one_by_one(organizations, lambda one: _expire_of(one, at), failed="credit_expiry_failed")
 
 
 @transaction.atomic

@@ -6,13 +6,13 @@ Baremetrics define them: new (first MRR ever), reactivation (MRR after none), ex
 Months are calendar months of UTC. Amounts are minor units of one currency; currencies are never added up here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
-MONTHS_A_YEAR = 12
+from plans.periods import MONTHS_A_YEAR
 
 
 class Movement(StrEnum):
@@ -180,12 +180,6 @@ def whole_minor(average: Decimal | None) -> int | None:
 def rate_text(rate: Decimal | None) -> str | None:
     """A rate as a part of one with four digits, half up: `0.0417`."""
     return None if rate is None else f"{rate.quantize(Decimal('0.0001'), ROUND_HALF_UP):f}"
-
-
-def adds_up(months: Sequence[MonthRevenue]) -> bool:
-    """Whether every month starts where the one before it ended."""
-    pairs = zip(months, months[1:], strict=False)
-    return all(a.end_minor == b.start_minor and a.customers_end == b.customers_start for a, b in pairs)
 
 
 def _first_of(day: date) -> date:

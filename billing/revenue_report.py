@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from django.conf import settings
 
 from billing.exchange import ConvertedTotal, convert_total
-from billing.revenue import MONTHS_A_YEAR, MonthRevenue, next_month
+from billing.revenue import MonthRevenue, next_month
 from billing.revenue_queries import (
     Charged,
     CustomerMonth,
@@ -21,6 +21,7 @@ from billing.revenue_queries import (
     plan_months,
     top_customers,
 )
+from plans.periods import MONTHS_A_YEAR
 
 SHOWN_MONTHS = 12
 LONGEST = 120

@@ -41,12 +41,13 @@ from billing.recompute import lines_at
 from core.clock import EPOCH
 from core.errors import PortalError
 from core.money import format_money
+from core.one_by_one import one_by_one
 from metering.ledger import take_ledger_cut
 from plans.models import Period
 
+log = structlog.get_logger(__name__)
 BATCH = 2_000
 BATCHES_AT_ONCE = 2
-log = structlog.get_logger(__name__)
 
 # Ended periods without a statement, void ones included: a void one is made again by hand only. By shard, so that a batch
 # holds few of the drain's locks; an organization's periods in their order.
@@ -134,11 +135,17 @@ def finalise_statement(*, period: Period, at: datetime) -> Statement:
 def void_statement(*, statement: Statement, reason: str, by: User | None, at: datetime) -> Statement:
     """Take a document back, with its unpaid invoice or its unused credit. Its lines and number stay.
 
-    Raises Forbidden; StatementVoid; StatementKept when it was paid, when its credit was used, or when other documents correct it (a
-    credit note is the way then).
+    Raises Forbidden; StatementVoid; StatementKept when it was paid, when its credit was used, when other documents correct
+    it (a credit note is the way then), or when a later one billed what came after it: without it that would lack its part.
     """
     check_can_handle_money(by)
     lock_accounts([statement.organization])
+    if _is_adjusted_later(statement):
+        raise StatementKept("A later document bills what came after it: make it again instead.")
+    return _void(statement, reason, by, at)
+
+
+def _void(statement: Statement, reason: str, by: User | None, at: datetime) -> Statement:
     statement = _reread(statement)
     if statement.is_void:
         raise StatementVoid
@@ -174,8 +181,10 @@ def _undo_payment(statement: Statement, reason: str, by: User | None, at: dateti
 @transaction.atomic
 def regenerate_statement(*, statement: Statement, reason: str, by: User | None, at: datetime) -> Statement:
     """Void a document and make it again, linked: with what the ledger holds now, or as of its own cut where a later
-    document has already billed what came after. Raises what `void_statement` raises."""
-    void = void_statement(statement=statement, reason=reason, by=by, at=at)
+    document has already billed what came after. Raises what `void_statement` raises, but for that document."""
+    check_can_handle_money(by)
+    lock_accounts([statement.organization])
+    void = _void(statement, reason, by, at)
     owner = void.organization
     cut_at = void.cut_at if _is_adjusted_later(void) else take_ledger_cut([owner.shard])
     draft = draft_of(void.period, lines_at(void, cut_at=cut_at), cut_at, StatementKind(void.kind))
@@ -246,7 +255,8 @@ def creditable_minor(statement: Statement) -> int:
 
 def adjust_ended(*, at: datetime) -> int:
     """Adjustment documents for usage that came late and is on no coming statement: of customers (and currencies) that get
-    none any more, and corrections of periods older than statements look back; how many. Idempotent: what a document has billed is not late any more."""
+    none any more, and corrections of periods older than statements look back; how many. Idempotent: what a document has
+    billed is not late any more."""
     coming = set(
         Period.objects.filter(ends_at__gt=grace_over(at)).values_list("organization_id", "version__currency")
     )
@@ -254,15 +264,7 @@ def adjust_ended(*, at: datetime) -> int:
         one for one in late_periods(at=at, all_ages=False) if (one.organization_id, one.currency) in coming
     }
     ended = [one for one in late_periods(at=at) if one not in joins_next]
-    return sum(_adjust_or_log(one, at) for one in ended)
-
-
-def _adjust_or_log(late: LatePeriod, at: datetime) -> bool:
-    try:
-        return _adjust(late, at)
-    except Exception as error:  # one period at fault must not hold back the others
-        log.exception("adjustment_failed", period=late.period_id, error=type(error).__name__)
-        return False
+    return one_by_one(ended, lambda late: _adjust(late, at), failed="adjustment_failed")
 
 
 @transaction.atomic

@@ -10,7 +10,7 @@ from django.urls import URLPattern, path
 from accounts.models import Membership, Organization, User
 from core.clock import now
 from dashboard.admin_caps import cap_view, cap_words
-from plans.services import reactivate_organization, suspend_organization
+from plans.suspension import reactivate_organization, suspend_organization
 
 
 class MembershipInline(admin.TabularInline[Membership, Organization]):

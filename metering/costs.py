@@ -19,7 +19,6 @@ from metering.queries import period_quantities, quantities_by_period
 from plans.caps import usage_bound_minor
 from plans.history import monthly_fee_minor
 from plans.models import (
-    Interval,
     OverCap,
     Period,
     PlanVersion,
@@ -32,8 +31,6 @@ from plans.pricing import Line, Rated, Terms, Usage, rate_period, trial_terms
 from plans.proration import credit_line, shortened_minimum
 from plans.queries import terms_of
 from plans.tiers import ZERO, Tier
-
-MONTHS_A_YEAR = 12
 
 
 def period_cost(organization: Organization, *, period: Period, at: datetime | None = None) -> Rated:
@@ -64,11 +61,7 @@ def rate_on(version: PlanVersion, quantities: Usage) -> Rated:
 
 def fee_is_due(period: Period) -> bool:
     """Whether the plan's fee is charged in this period: each month, or once in twelve on yearly plans; never in a trial."""
-    if period.is_trial:
-        return False
-    return period.version.interval == Interval.MONTH or is_first_month(
-        period.anchor, period.starts_at, MONTHS_A_YEAR
-    )
+    return not period.is_trial and is_first_month(period.anchor, period.starts_at, period.version.fee_months)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +162,13 @@ def _fee_credit(rules: CostRules, quantities: Usage) -> Line | None:
     period = rules.closed_by_upgrade
     if period is None:
         return None
-    months = MONTHS_A_YEAR if period.version.interval == Interval.YEAR else 1
     return credit_line(
         rules.terms,
         quantities,
         anchor=period.anchor,
         starts_at=period.starts_at,
         at=period.ends_at,
-        months=months,
+        months=period.version.fee_months,
     )
 
 

@@ -18,7 +18,7 @@ from django.db import transaction
 from accounts.models import Organization, User
 from accounts.services import record_audit
 from core.clock import from_micros, to_micros
-from core.errors import PortalError
+from core.errors import Forbidden, PortalError
 from core.ids import NONCE_BITS, event_id, event_time_ms
 from metering.corrections import apply_corrections, find_epoch
 from metering.entries import Entry, read_event
@@ -30,6 +30,7 @@ from plans.door import smallest_units
 from plans.models import Aggregation, Meter
 
 DOOR = "correct"
+PERMISSION = "metering.add_usageevent"
 ZERO = Decimal(0)
 REASON_LENGTH = 200
 _LARGEST_UNITS = 2**53 - 1
@@ -97,6 +98,17 @@ def quantity_now(event: UsageEvent) -> Decimal:
     return _standing(event, _meter(event)).quantity
 
 
+def can_correct(by: User | None) -> bool:
+    """None is the owner's program or command."""
+    return by is None or by.has_perm(PERMISSION)
+
+
+def check_can_correct(by: User | None) -> None:
+    """Raises Forbidden unless `can_correct`."""
+    if not can_correct(by):
+        raise Forbidden("This needs the permission to add usage events.")
+
+
 @transaction.atomic
 def correct_usage(
     identifier: UUID, *, quantity: Decimal | None, reason: str, by: User | None, at: datetime,
@@ -105,8 +117,10 @@ def correct_usage(
     """Make an event come to `quantity` in its meter's unit, or to nothing (None: void). The audit keeps the reason, and
     `through`, the name of a program that asked.
 
-    Raises UnknownEvent, CorrectionRefused, or RedisError; nothing is stored then.
+    Raises Forbidden without the permission to add usage events, UnknownEvent, CorrectionRefused, or RedisError; nothing is
+    stored then.
     """
+    check_can_correct(by)
     if not reason.strip() or len(reason) > REASON_LENGTH:
         raise CorrectionRefused(f"Give a reason of at most {REASON_LENGTH} characters.")
     event = find_event(identifier, organization=organization)

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from core.money import format_money, format_price, format_quantity, to_minor
-from plans.models import CostPrices, Interval, PlanVersion, PriceComponent, PricingModel, RouteCost
+from plans.models import CostPrices, PlanVersion, PriceComponent, PricingModel, RouteCost
 from plans.tiers import EXACT, ZERO
 
 THOUSAND = Decimal(1000)
@@ -144,8 +144,7 @@ def _fee_warning(
 ) -> str:
     """The fee of a month against what is included; a free plan gives it away, which is no news."""
     spent = sum((free_units(c) * costs[c.meter_id].average for c in components), ZERO)
-    months = 12 if version.interval == Interval.YEAR else 1
-    fee = max(version.fee_minor // months, version.minimum_minor)
+    fee = max(version.fee_minor // version.fee_months, version.minimum_minor)
     cost_minor = to_minor(spent, version.currency)
     if not fee or cost_minor * factor <= fee:
         return ""

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from django.db import transaction
 
+from core.one_by_one import one_by_one
 from plans.models import (
-    Interval,
     PlanVersion,
     Subscription,
     SubscriptionEvent,
@@ -18,15 +18,13 @@ from plans.models import (
     SubscriptionStatus,
 )
 
-MONTHS_A_YEAR = 12
 PAYING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
 
 
 def monthly_fee_minor(version: PlanVersion) -> int:
     """The fee as a share of one month, whole minor units (a yearly fee is divided by twelve, rounded half up)."""
-    if version.interval == Interval.MONTH:
-        return version.fee_minor
-    return (2 * version.fee_minor + MONTHS_A_YEAR) // (2 * MONTHS_A_YEAR)
+    months = version.fee_months
+    return (2 * version.fee_minor + months) // (2 * months)
 
 
 def record_event(
@@ -70,7 +68,8 @@ def log_ended_trials(*, at: datetime, limit: int = 500) -> int:
     due = Subscription.objects.filter(
         status=SubscriptionStatus.TRIALING, ended_at=None, trial_ends_at__lte=at
     ).exclude(events__kind=SubscriptionEventKind.TRIAL_ENDED)
-    return sum(_log_ended_trial(pk, at) for pk in due.values_list("pk", flat=True)[:limit])
+    ids = due.values_list("pk", flat=True)[:limit]
+    return one_by_one(ids, lambda pk: _log_ended_trial(pk, at), failed="trial_end_not_logged")
 
 
 @transaction.atomic

@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from plans.models import Interval, Period, PlanVersion, Subscription
-from plans.periods import MONTHS_A_YEAR
+from plans.models import Period, Subscription
 from plans.tiling import Laid, first_period, following
 
 PERIODS_LAID_AHEAD = 2
@@ -17,7 +16,7 @@ def paid_until(period: Period) -> datetime:
 def lay_periods(subscription: Subscription, *, start: datetime) -> None:
     """The present period from `start` (a trial, or the first month of a new anchor) and those ahead."""
     version = subscription.version
-    first = first_period(version.pk, fee_months(version), at=start, trial_ends_at=subscription.trial_ends_at)
+    first = first_period(version.pk, version.fee_months, at=start, trial_ends_at=subscription.trial_ends_at)
     _make(subscription, first)
     lay_ahead(subscription, start)
 
@@ -50,22 +49,17 @@ def relay_future(subscription: Subscription, at: datetime) -> None:
         row.save(update_fields=["version", "anchor", "starts_at", "ends_at"])
 
 
-def fee_months(version: PlanVersion) -> int:
-    """How many usage months one fee pays for."""
-    return MONTHS_A_YEAR if version.interval == Interval.YEAR else 1
-
-
 def _next(subscription: Subscription, last: Laid) -> Laid:
     version, waiting = subscription.version, subscription.next_version
     if waiting is not None and (last.version == waiting.pk or last.paid_until == last.ends_at):
         version = waiting
-    return following(last, version=version.pk, months=fee_months(version))
+    return following(last, version=version.pk, months=version.fee_months)
 
 
 def _laid(period: Period) -> Laid:
     version = period.version
     return Laid(
-        version.pk, fee_months(version), period.anchor, period.starts_at, period.ends_at, period.is_trial
+        version.pk, version.fee_months, period.anchor, period.starts_at, period.ends_at, period.is_trial
     )
 
 

@@ -11,6 +11,7 @@ from accounts.models import Organization, User
 from accounts.permissions import check_can_sell
 from accounts.services import record_audit
 from core.errors import PortalError
+from core.one_by_one import one_by_one
 from plans.laying import paid_until
 from plans.models import Period, PlanVersion, Subscription, SubscriptionStatus, VersionState
 from plans.services import schedule_change
@@ -57,9 +58,8 @@ def move_customers(
     """
     check_can_sell(by)
     _check(from_version, to_version)
-    moved = 0
-    for pk in _movable(_customers(from_version, at)).order_by("pk").values_list("pk", flat=True):
-        moved += _move(pk, to_version, by, at)
+    ids = _movable(_customers(from_version, at)).order_by("pk").values_list("pk", flat=True)
+    moved = one_by_one(ids, lambda pk: _move(pk, to_version, by, at), failed="customer_not_moved")
     record_audit(
         organization=None, by=by, action="plan.customers_moved", target=str(from_version), at=at,
         details={"to": str(to_version), "customers": moved},

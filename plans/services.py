@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q
 
-from accounts.models import AuditEvent, Organization, OrganizationStatus, User
+from accounts.models import AuditEvent, Organization, User
 from accounts.permissions import check_can_decide_plan, check_can_sell
 from core.errors import PortalError
+from core.one_by_one import one_by_one
 from plans.history import log_ended_trials, record_end, record_event, record_trial_end
 from plans.laying import PERIODS_LAID_AHEAD, lay_ahead, lay_periods, paid_until, relay_future
 from plans.models import (
@@ -19,6 +20,7 @@ from plans.models import (
     SubscriptionStatus,
     VersionState,
 )
+from plans.periods import MONTHS_A_YEAR
 from plans.versions import raise_version
 
 
@@ -278,20 +280,6 @@ def suspend_for_payment(*, subscription: Subscription, by: User | None, at: date
     return subscription
 
 
-@transaction.atomic
-def suspend_organization(
-    *, organization: Organization, reason: str, by: User | None, at: datetime
-) -> Organization:
-    """Close the door by hand: 402 `suspended` from the next call on."""
-    return _set_status(organization, OrganizationStatus.SUSPENDED, reason, by, at)
-
-
-@transaction.atomic
-def reactivate_organization(*, organization: Organization, by: User | None, at: datetime) -> Organization:
-    """Open the door again."""
-    return _set_status(organization, OrganizationStatus.ACTIVE, "", by, at)
-
-
 def roll_periods(*, at: datetime, limit: int = 500) -> int:
     """Keep two periods laid ahead and carry out what was planned for a period's end; how many subscriptions moved.
 
@@ -308,7 +296,7 @@ def roll_periods(*, at: datetime, limit: int = 500) -> int:
         .order_by("pk")
         .values_list("pk", flat=True)[:limit]
     )
-    moved = sum(_roll(pk, at) for pk in due)
+    moved = one_by_one(due, lambda pk: _roll(pk, at), failed="subscription_not_rolled")
     log_ended_trials(at=at)
     return moved
 
@@ -355,27 +343,6 @@ def _take_next(subscription: Subscription, at: datetime) -> bool:
     kind = SubscriptionEventKind.PLAN_CHANGED
     record_event(subscription, kind, at=present.starts_at, previous_version=old)
     return True
-
-
-def _set_status(
-    organization: Organization,
-    status: OrganizationStatus,
-    reason: str,
-    by: User | None,
-    at: datetime,
-) -> Organization:
-    organization.status, organization.status_reason = status, reason
-    organization.save(update_fields=["status", "status_reason"])
-    raise_version(organization)
-    _audit(
-        organization,
-        by,
-        f"organization.{status.value}",
-        organization.public_id,
-        at,
-        reason=reason,
-    )
-    return organization
 
 
 def _restart(
@@ -501,7 +468,7 @@ def _check_on_sale(version: PlanVersion, organization: Organization) -> None:
 
 
 def _yearly(version: PlanVersion) -> int:
-    return version.fee_minor * (1 if version.interval == "year" else 12)
+    return version.fee_minor * (MONTHS_A_YEAR // version.fee_months)
 
 
 def _audit(

@@ -21,7 +21,7 @@ from metering.api import AccountThrottle
 from metering.ledger import LOCK_CLASS
 from metering.models import Alert
 from plans.models import Route
-from plans.services import suspend_organization
+from plans.suspension import suspend_organization
 from tests.factories import create_key, create_route
 from tests.metering.api_kit import Customer
 from tests.metering.test_ingest import OWNER, Reporter

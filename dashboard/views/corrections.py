@@ -1,7 +1,7 @@
 """Staff find an event by its id or its request's, and correct it."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import messages
@@ -13,20 +13,20 @@ from redis.exceptions import RedisError
 
 from accounts.models import User
 from core.clock import now
-from core.errors import Forbidden, PortalError
+from core.errors import PortalError
 from dashboard.access import staff_page
 from dashboard.forms.corrections import CorrectForm, FindForm
 from metering.models import UsageEvent
 from metering.reconcile import plain
 from metering.usage_corrections import (
     UnknownEvent,
+    can_correct,
+    check_can_correct,
     correct_usage,
     event_facts,
     events_of_request,
     find_event,
 )
-
-PERMISSION = "metering.add_usageevent"
 
 
 @require_http_methods(["GET", "POST"])
@@ -46,7 +46,7 @@ def correct(request: HttpRequest) -> HttpResponse:
         "form": form,
     }
     if event is not None:
-        context |= event_facts(event) | {"may_correct": request.user.has_perm(PERMISSION)}
+        context |= event_facts(event) | {"may_correct": can_correct(cast(User, request.user))}
     return render(request, "dashboard/staff_correct.html", context)
 
 
@@ -68,14 +68,14 @@ def _found(find: FindForm) -> list[UsageEvent]:
 
 def _correct(request: HttpRequest, event: UsageEvent, form: CorrectForm) -> bool:
     """Whether it was done; if not, the form says why. Raises Forbidden."""
-    if not isinstance(request.user, User) or not request.user.has_perm(PERMISSION):
-        raise Forbidden("This needs the permission to add usage events.")
+    user = cast(User, request.user)
+    check_can_correct(user)
     if not form.is_valid():
         return False
     quantity: Decimal | None = None if form.cleaned_data["what"] == "void" else form.cleaned_data["quantity"]
     try:
         done = correct_usage(
-            event.id, quantity=quantity, reason=form.cleaned_data["reason"], by=request.user, at=now()
+            event.id, quantity=quantity, reason=form.cleaned_data["reason"], by=user, at=now()
         )  # fmt: skip
     except PortalError as error:
         form.add_error(None, error.detail)

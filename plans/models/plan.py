@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from accounts.models import Organization
 from core.tenancy import TenantQuerySet
 from plans.models.catalogue import FEATURE, SLUG, Meter
+from plans.periods import MONTHS_A_YEAR
 
 
 class Interval(models.TextChoices):
@@ -140,6 +141,11 @@ class PlanVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.plan.name} v{self.number}"
+
+    @property
+    def fee_months(self) -> int:
+        """How many usage months one fee pays for."""
+        return MONTHS_A_YEAR if self.interval == Interval.YEAR else 1
 
     @property
     def is_free(self) -> bool:

@@ -1,6 +1,6 @@
 """What fails for one customer is logged and holds nobody else back."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -30,6 +30,23 @@ def test_an_invoice_that_cannot_be_drawn_does_not_hold_back_the_next(monkeypatch
     assert send_invoices(at=good.period().ends_at + HOUR) == 1
     assert Invoice.objects.get(statement=first).sent_at is None
     assert Invoice.objects.get(statement=second).sent_at is not None
+
+
+def test_an_overdue_invoice_that_fails_does_not_hold_back_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = Customer.start("Bad"), Customer.start("Good")
+    first, second = bad.finalise(), good.finalise()
+    take = collection._take_overdue
+
+    def fails_for_the_first(pk: int, at: datetime) -> bool:
+        if pk == first.invoice.pk:
+            raise ValueError("no such account")
+        return take(pk, at)
+
+    monkeypatch.setattr(collection, "_take_overdue", fails_for_the_first)
+
+    assert collection.take_overdue(at=second.finalised_at + timedelta(days=60)) == 1
+    assert Invoice.objects.get(statement=first).state == "open"
+    assert Invoice.objects.get(statement=second).state == "past_due"
 
 
 def test_an_adjustment_that_fails_does_not_hold_back_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

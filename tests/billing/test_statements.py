@@ -151,6 +151,25 @@ def test_what_a_later_statement_billed_is_not_billed_again(acme: Customer) -> No
     assert (again.total_minor, again.cut_at) == (4_900, first.cut_at)
 
 
+def test_the_middle_one_of_three_documents_is_made_again_but_not_only_voided(acme: Customer) -> None:
+    """Without it, late usage between its cut and the last document's would be on no document any more."""
+    acme.use(9_000)
+    acme.finalise()
+    acme.use(3_000)
+    middle = acme.finalise(1)
+    acme.use(4_000)
+    last = acme.finalise(2)
+    at = last.finalised_at
+
+    with pytest.raises(StatementKept, match="make it again"):
+        void_statement(statement=middle, reason="Test", by=None, at=at)
+    again = regenerate_statement(statement=middle, reason="Test", by=None, at=at)
+
+    assert (again.cut_at, again.total_minor) == (middle.cut_at, middle.total_minor)
+    assert [recompute(one) for one in (again, last)] == [[], []]
+    void_statement(statement=last, reason="Test", by=None, at=at)
+
+
 def test_a_void_period_is_not_finalised_by_itself(acme: Customer) -> None:
     statement = acme.finalise()
     void_statement(statement=statement, reason="Test", by=None, at=statement.finalised_at)

@@ -10,7 +10,7 @@ from django.urls import reverse
 from accounts.models import Organization
 from core.clock import now
 from plans.models import PlanVersion, Product
-from plans.services import suspend_organization
+from plans.suspension import suspend_organization
 from tests.cast import create_cast
 from tests.factories import create_key, create_product, create_route, create_user
 

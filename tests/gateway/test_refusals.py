@@ -13,7 +13,7 @@ from keys.hashing import make_key
 from keys.services import revoke_key, rotate_key
 from metering.models import RefusalCount
 from metering.refusals import drain_refusals
-from plans.services import suspend_organization
+from plans.suspension import suspend_organization
 from tests.examples.processes import Answer, Api
 from tests.factories import create_key, create_organization, expire_key
 from tests.gateway.kit import SLUG, Customer, Process, Shop, wait_for

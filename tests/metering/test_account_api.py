@@ -5,7 +5,7 @@ import pytest
 from core.clock import now
 from keys.services import revoke_key
 from metering.drf import forget_cached
-from plans.services import suspend_organization
+from plans.suspension import suspend_organization
 from tests.metering.api_kit import Customer
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -35,7 +35,8 @@ from metering.standing import MeterStanding, meter_standings
 from plans.models import Meter, OverrideKind
 from plans.overrides import Grant, set_override
 from plans.queries import current_subscription
-from plans.services import change_plan, suspend_organization
+from plans.services import change_plan
+from plans.suspension import suspend_organization
 from plans.versions import raise_version
 from tests.factories import create_key, create_organization, create_plan, create_product, expire_key
 from tests.metering.api_kit import SEARCH, Customer, commands, problem

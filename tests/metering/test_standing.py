@@ -14,7 +14,7 @@ from metering import drf
 from metering.calls import Admitted, admit_call
 from metering.engine import Engine
 from metering.standing import window_sum
-from plans.services import suspend_organization
+from plans.suspension import suspend_organization
 from tests.factories import expire_key
 from tests.metering.api_kit import Customer, problem
 from tests.metering.engine_kit import ORG, SHARD, make_admission, open_organization, run_at

@@ -7,9 +7,11 @@ from random import Random
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import Permission
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, User
 from core.clock import now, to_micros
+from core.errors import Forbidden
 from core.ids import event_id, new_nonce
 from metering.drain import drain_all
 from metering.events import Event
@@ -45,6 +47,13 @@ def test_a_correction_is_a_row_with_the_difference_in_the_place_of_its_event(led
     ledger.call(units=2)
     drain_all(at=now())
     staff = create_user(is_staff=True)
+    User.objects.filter(pk=staff.pk).update(is_superuser=False)
+    with pytest.raises(Forbidden):
+        correct_usage(
+            wrong.id, quantity=Decimal(3), reason="two were ours", by=User.objects.get(pk=staff.pk), at=now()
+        )
+    staff.user_permissions.add(Permission.objects.get(codename="add_usageevent"))
+    staff = User.objects.get(pk=staff.pk)
     done = correct_usage(wrong.id, quantity=Decimal(3), reason="two were ours", by=staff, at=now())
     row = UsageEvent.objects.get(corrects_id=wrong.id)
     event = UsageEvent.objects.get(id=wrong.id)

@@ -6,7 +6,6 @@ from random import Random
 import pytest
 
 from plans import services
-from plans.laying import fee_months
 from plans.models import Interval, Period, PlanVersion, Subscription
 from plans.tiling import Act, Done, Laid, first_period, lay
 from tests.factories import create_organization, create_plan
@@ -29,7 +28,7 @@ def make_versions() -> list[PlanVersion]:
 def laid_rows(subscription: Subscription) -> list[Laid]:
     rows = Period.objects.for_organization(subscription.organization).select_related("version")
     return [
-        Laid(p.version_id, fee_months(p.version), p.anchor, p.starts_at, p.ends_at, p.is_trial)
+        Laid(p.version_id, p.version.fee_months, p.anchor, p.starts_at, p.ends_at, p.is_trial)
         for p in rows.order_by("starts_at")
     ]
 
@@ -44,7 +43,7 @@ def test_the_acts_of_some_years_lay_what_the_planner_says(seed: int) -> None:
     subscription = services.start_subscription(
         organization=organization, version=version, by=None, at=at, has_payment=True
     )
-    first = first_period(version.pk, fee_months(version), at=at)
+    first = first_period(version.pk, version.fee_months, at=at)
     done = []
     for _ in range(6):
         at += timedelta(days=random.randrange(1, 200), seconds=random.randrange(86_400))
@@ -75,10 +74,10 @@ def act_somehow(
         return []
     if other == subscription.version:
         return [
-            Done(at, Act.CHANGE_LATER if subscription.cancels_at else Act.KEEP, other.pk, fee_months(other))
+            Done(at, Act.CHANGE_LATER if subscription.cancels_at else Act.KEEP, other.pk, other.fee_months)
         ]
     act = Act.CHANGE_NOW if at_once else Act.CHANGE_LATER
-    return [Done(at, act, other.pk, fee_months(other))]
+    return [Done(at, act, other.pk, other.fee_months)]
 
 
 def test_a_yearly_plan_is_left_at_the_end_of_its_year() -> None:

@@ -18,6 +18,7 @@ from plans.models import (
 )
 from plans.queries import newest_version
 from plans.standing import find_standing, mode_terms
+from plans.suspension import reactivate_organization, suspend_organization
 from tests.factories import (
     create_organization,
     create_plan,
@@ -224,16 +225,16 @@ def test_rolling_twice_changes_nothing_the_second_time() -> None:
 
 def test_suspending_and_reactivating_move_the_door() -> None:
     organization = create_organization(plan="free", at=AT)
-    services.suspend_organization(organization=organization, reason="abuse", by=None, at=AT)
+    suspend_organization(organization=organization, reason="abuse", by=None, at=AT)
     assert refusal(organization, AT + DAY) == "suspended"
-    services.reactivate_organization(organization=organization, by=None, at=AT)
+    reactivate_organization(organization=organization, by=None, at=AT)
     assert refusal(organization, AT + DAY) == ""
 
 
 def test_every_act_raises_the_version_and_leaves_its_trace() -> None:
     organization = create_organization(plan="free", at=AT)
     before = organization.version
-    services.suspend_organization(organization=organization, reason="abuse", by=None, at=AT)
+    suspend_organization(organization=organization, reason="abuse", by=None, at=AT)
     organization.refresh_from_db()
     assert organization.version == before + 1
     assert StatePush.objects.for_organization(organization).get().version == organization.version
