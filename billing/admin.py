@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from billing.models import (
@@ -12,6 +13,7 @@ from billing.models import (
     CreditTransaction,
     ExchangeRate,
     Invoice,
+    SimulationRun,
     Statement,
     StatementLine,
     StatementTier,
@@ -116,3 +118,18 @@ class ExchangeRateAdmin(admin.ModelAdmin[ExchangeRate]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(SimulationRun)
+class SimulationRunAdmin(ReadOnlyAdmin):
+    """What was asked; answers are on the staff page. Outcomes of thousands of customers are not read for a list."""
+
+    list_display = ("public_id", "version", "plan", "months", "state", "requested_by", "requested_at")
+    list_filter = ("state", "version__currency")
+    list_select_related = ("version__plan", "plan", "requested_by")
+    search_fields = ("public_id", "version__plan__name", "plan__name", "requested_by__email")
+    date_hierarchy = "requested_at"
+    exclude = ("outcomes",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[SimulationRun]:
+        return super().get_queryset(request).defer("outcomes")

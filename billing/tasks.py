@@ -4,12 +4,16 @@ from datetime import timedelta
 
 import structlog
 from celery import shared_task
+from django.db import transaction
+from kombu.exceptions import OperationalError
 
-from billing import collection, statements
+from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
+from billing.models import SimulationRun, SimulationState
 from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
+SIMULATION_SECONDS = 570  # before the worker is killed at 600 s (CELERY_TASK_TIME_LIMIT), so that the run can say that it failed
 
 
 @shared_task(name="billing.finalise_due")
@@ -38,3 +42,26 @@ def collect() -> None:
     collection.send_invoices(at=at)
     collection.take_overdue(at=at)
     collection.end_grace(at=at)
+
+
+def queue_simulation(run: SimulationRun) -> None:
+    """Once the request for it is stored. Without a broker the run says that it failed; staff runs it again."""
+    transaction.on_commit(lambda: _hand_over(run))
+
+
+def _hand_over(run: SimulationRun) -> None:
+    try:
+        simulate.apply_async(args=[run.pk], retry=False)
+    except (OperationalError, OSError) as error:
+        log.warning("simulation_not_queued", run=run.public_id, error=type(error).__name__)
+        SimulationRun.objects.filter(pk=run.pk, state=SimulationState.QUEUED).update(
+            state=SimulationState.FAILED, finished_at=now()
+        )
+
+
+@shared_task(name="billing.simulate", soft_time_limit=SIMULATION_SECONDS)
+def simulate(run_id: int) -> None:
+    """A run of the simulator that staff asked for; one that was deleted meanwhile asks for nothing."""
+    run = SimulationRun.objects.select_related("version__plan", "plan").filter(pk=run_id).first()
+    if run is not None and simulator.run_simulation(run=run, at=now(), clock=now):
+        log.info("simulation_done", run=run.public_id, customers=len(run.outcomes))

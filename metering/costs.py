@@ -55,8 +55,12 @@ def rate_so_far(period: Period, quantities: Usage) -> Rated:
 def rate_on(version: PlanVersion, quantities: Usage) -> Rated:
     """What a month with these quantities costs on any plan version, with its fee as a share of one month: for advice and
     simulation."""
-    terms = replace(terms_of(version), fee_minor=monthly_fee_minor(version))
-    return rate_period(terms, quantities)
+    return rate_period(monthly_terms(version), quantities)
+
+
+def monthly_terms(version: PlanVersion) -> Terms:
+    """A version's terms with its fee as a share of one month, so that yearly and monthly price lists compare."""
+    return replace(terms_of(version), fee_minor=monthly_fee_minor(version))
 
 
 def fee_is_due(period: Period) -> bool:
@@ -92,7 +96,7 @@ def rate(rules: CostRules, quantities: Usage) -> Rated:
 def cost_rules(periods: Sequence[Period]) -> list[CostRules]:
     """The rules of these periods, in their order; three queries for all of them, and some for each customer with a cap."""
     terms: dict[int, tuple[Terms, Terms]] = {}
-    upgraded, capped, unpaid = _closed_by_change(periods), _with_caps(periods), _after_unpaid_trials(periods)
+    upgraded, capped, unpaid = _closed_by_change(periods), _with_caps(periods), after_unpaid_trials(periods)
     found = []
     for period in periods:
         version = period.version
@@ -125,7 +129,7 @@ def _closed_by_change(periods: Iterable[Period]) -> set[int]:
     return set(rows.filter(Exists(after)).values_list("pk", flat=True))
 
 
-def _after_unpaid_trials(periods: Iterable[Period]) -> set[int]:
+def after_unpaid_trials(periods: Iterable[Period]) -> set[int]:
     """Ids of periods after a trial that had ended without payment and before anybody paid: the door was closed, and what
     nobody could use costs nothing. Read from the log, which stays as it was."""
     log = SubscriptionEvent.objects.filter(subscription=OuterRef("subscription"))

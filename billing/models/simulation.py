@@ -19,7 +19,9 @@ class SimulationState(models.TextChoices):
 class SimulationRun(models.Model):
     """A question to the simulator and its answer: what customers of `plan` (empty: of all) would have paid on `version`.
 
-    `outcomes` holds a row per customer: organization id, name, months, now, then (minor units).
+    `outcomes` holds a row per customer: organization id, public id, name, months, now, then, cost (minor units; null: not
+    known) and months in which something would have been refused; older runs end with `then`. `left_out` says who could not
+    be compared; null: nobody counted them. `progress_at` is the last sign of life of the worker.
     """
 
     public_id = models.CharField(max_length=40, unique=True, default=simulation_public_id, editable=False)
@@ -33,8 +35,10 @@ class SimulationRun(models.Model):
     periods_done = models.PositiveIntegerField(default=0)
     periods_in_all = models.PositiveIntegerField(default=0)
     outcomes = models.JSONField(default=list)
+    left_out = models.JSONField(null=True, blank=True)
     requested_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
     requested_at = models.DateTimeField()
+    progress_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

@@ -9,6 +9,7 @@ from billing.adviser import Advice, find_advice, fits_quotas, is_worth_saying
 from metering.models import PeriodTotal, UsageTotal
 from metering.services import ingest_history
 from plans.models import Meter, Period
+from plans.periods import month_start
 from plans.queries import newest_version
 from tests.factories import (
     create_organization,
@@ -33,7 +34,7 @@ def customer(plan: str, calls: int) -> Organization:
     for number in range(3):
         period = Period.objects.create(
             organization=organization, subscription=subscription, version=subscription.version, anchor=START,
-            starts_at=moment, ends_at=moment + timedelta(days=30),
+            starts_at=moment, ends_at=month_start(START, number + 1),
         )  # fmt: skip
         PeriodTotal.objects.create(
             organization_id=organization.pk, mode="live", meter_id=meter.pk, period_id=period.pk, sum=calls,
