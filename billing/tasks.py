@@ -51,7 +51,7 @@ def queue_simulation(run: SimulationRun) -> None:
 
 def _hand_over(run: SimulationRun) -> None:
     try:
-        simulate.apply_async(args=[run.pk], retry=False)
+        simulate.apply_async(args=(run.pk,), retry=False)
     except (OperationalError, OSError) as error:
         log.warning("simulation_not_queued", run=run.public_id, error=type(error).__name__)
         SimulationRun.objects.filter(pk=run.pk, state=SimulationState.QUEUED).update(

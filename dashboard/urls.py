@@ -16,6 +16,7 @@ from dashboard.views import (
     staff,
     staff_billing,
     staff_revenue,
+    staff_simulator,
     usage,
 )
 
@@ -71,6 +72,14 @@ urlpatterns = [
     path("staff/", staff.overview, name="staff-overview"),
     path("staff/revenue/", staff_revenue.revenue, name="staff-revenue"),
     path("staff/revenue/csv/", staff_revenue.revenue_csv, name="staff-revenue-csv"),
+    path("staff/simulator/", staff_simulator.simulator, name="staff-simulator"),
+    path("staff/simulator/<str:public_id>/", staff_simulator.simulation, name="staff-simulation"),
+    path("staff/simulator/<str:public_id>/csv/", staff_simulator.simulation_csv, name="staff-simulation-csv"),
+    path(
+        "staff/simulator/<str:public_id>/again/",
+        staff_simulator.simulation_again,
+        name="staff-simulation-again",
+    ),
     path("staff/invoices/", staff_billing.unpaid_list, name="staff-unpaid"),
     path("staff/invoices/<str:public_id>/", staff_billing.customer, name="staff-customer-billing"),
     path("staff/invoices/<str:public_id>/credit/", staff_billing.credit_grant, name="staff-credit-grant"),

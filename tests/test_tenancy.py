@@ -38,7 +38,8 @@ STAFF = {
     "dashboard:staff-correct", "dashboard:staff-unpaid", "dashboard:staff-customer-billing",
     "dashboard:staff-credit-grant", "dashboard:staff-document", "dashboard:staff-document-pdf", "dashboard:staff-document-csv",
     "dashboard:staff-document-act", "dashboard:staff-line", "dashboard:staff-line-hours", "dashboard:staff-line-calls",
-    "dashboard:staff-call-find",
+    "dashboard:staff-call-find", "dashboard:staff-simulator", "dashboard:staff-simulation",
+    "dashboard:staff-simulation-csv", "dashboard:staff-simulation-again",
 }  # fmt: skip
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
 BY_KEY = {
@@ -112,6 +113,8 @@ class World:
         }  # fmt: skip
         if name == "dashboard:staff-document-act":
             return reverse(name, args=[self.statement.public_id, "void"])
+        if name.startswith("dashboard:staff-simulation"):
+            return reverse(name, args=["sim_of_nobody"])  # who is no staff gets no further than the door
         if "-line" in name:
             return reverse(name, args=[self.statement.public_id, 1])
         ids = documents | {

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from core.clock import now
 from core.money import Money
 from dashboard.access import MemberRequest, member_page, reader_zone
+from dashboard.advice import advice_line
 from dashboard.call_page import csv_rows, narrowed, options
 from dashboard.outlook import outlook
 from dashboard.plan_status import plan_status
@@ -101,8 +102,10 @@ def usage_context(request: MemberRequest) -> dict[str, object]:
     ahead = None
     if choices.mode == "live":
         ahead = outlook(organization, period=period, meter=meter, zone=zone, at=at)
+    is_whole = not request.htmx  # type: ignore[attr-defined]
     return context | {
         "outlook": ahead,
+        "advice": advice_line(organization, period=period, at=at) if is_whole else None,
         "figures": figures(organization, period=period, meter=meter, mode=choices.mode, at=at),
         "chart": period_chart(
             organization,
