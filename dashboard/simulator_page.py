@@ -11,15 +11,15 @@ from core.money import format_money, to_major
 from dashboard.revenue_page import NONE, percent
 from plans.models import PlanVersion, VersionState
 
-# What may be shown of the customers: address, wording.
-SHOWN = ("more", "hard", "less", "same")
-
 
 def version_title(version: PlanVersion) -> str:
-    """`Starter v3, draft · USD, monthly, $59.00`."""
-    state = ", draft" if version.state == VersionState.DRAFT else ""
-    fee = format_money(version.fee_minor, version.currency)
-    return f"{version}{state} · {version.currency}, {version.get_interval_display().lower()}, {fee}"
+    """`Starter v3, draft`."""
+    return f"{version}, draft" if version.state == VersionState.DRAFT else str(version)
+
+
+def version_fee(version: PlanVersion) -> str:
+    """`$59.00 a month`, `1,200 CHF a year`: tells the price lists of one plan apart."""
+    return f"{format_money(version.fee_minor, version.currency)} a {version.interval}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ class Result:
 
 
 def result_of(found: Simulation, *, percent_more: int, show: str) -> Result:
-    """What is shown of a result; `show` is one of SHOWN, anything else the first group with somebody in it."""
+    """What is shown of a result; `show` is a group's slug, anything else the first group with somebody
+    in it."""
     groups = [
         Group("more", "Pay more", found.losers),
         Group("hard", f"Pay over {percent_more} % more", found.hit_hard(percent_more)),

@@ -4,10 +4,11 @@ from typing import Any
 
 from django import forms
 
-from dashboard.simulator_page import version_title
+from dashboard.simulator_page import version_fee
 from plans.models import Plan, PlanVersion, VersionState
 
 MOST_MONTHS = 24
+ALL = "all"
 _SIMULATED = ((VersionState.DRAFT, "Drafts"), (VersionState.PUBLISHED, "Published"))
 
 
@@ -15,7 +16,7 @@ class SimulatorForm(forms.Form):
     """Which version, for whom, over how long. Private plans are one customer's own and not offered."""
 
     version = forms.ChoiceField(label="Simulate", help_text="Drafts first. A draft is taken as it is now.")
-    plan = forms.ChoiceField(label="Customers", required=False)
+    plan = forms.ChoiceField(label="Customers", initial=ALL)
     months = forms.IntegerField(
         min_value=1,
         max_value=MOST_MONTHS,
@@ -26,7 +27,7 @@ class SimulatorForm(forms.Form):
         min_value=0,
         max_value=1_000,
         initial=20,
-        label="Point out who would pay more by over, in %",
+        label="Point out who pays over so many % more",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,12 +35,19 @@ class SimulatorForm(forms.Form):
         self._versions = {str(version.pk): version for version in _versions()}
         self._plans = {str(plan.pk): plan for plan in Plan.objects.filter(organization=None)}
         choices = [
-            (label, [(pk, version_title(one)) for pk, one in self._versions.items() if one.state == state])
+            (
+                label,
+                [
+                    (pk, f"{one} · {version_fee(one)}")
+                    for pk, one in self._versions.items()
+                    if one.state == state
+                ],
+            )
             for state, label in _SIMULATED
         ]
         self.fields["version"].choices = [group for group in choices if group[1]]  # type: ignore[attr-defined]
         self.fields["plan"].choices = [  # type: ignore[attr-defined]
-            ("", "All, whatever their plan"),
+            (ALL, "All, whatever their plan"),
             *((pk, f"On {plan.name} now") for pk, plan in self._plans.items()),
         ]
 

@@ -17,7 +17,7 @@ from billing.tasks import queue_simulation
 from core.clock import now
 from dashboard.access import staff_page
 from dashboard.forms.simulator import SimulatorForm
-from dashboard.simulator_page import csv_rows, customer_row, result_of, run_status, version_title
+from dashboard.simulator_page import csv_rows, customer_row, result_of, run_status, version_fee, version_title
 from dashboard.views.invoices import harmless
 
 RUNS_SHOWN = 20
@@ -39,7 +39,10 @@ def simulator(request: HttpRequest) -> HttpResponse:
     page = Paginator(rows.order_by("-requested_at", "-pk"), RUNS_SHOWN).get_page(request.GET.get("page"))
     context = FRAME | {
         "form": form,
-        "runs": [(run, version_title(run.version), run_status(run, at=at)) for run in page],
+        "runs": [
+            (run, version_title(run.version), version_fee(run.version), run_status(run, at=at))
+            for run in page
+        ],
         "page": page,
     }
     return render(request, "dashboard/staff_simulator.html", context, status=422 if form.errors else 200)
@@ -51,7 +54,8 @@ def simulation(request: HttpRequest, public_id: str) -> HttpResponse:
     """One run: how far it is, then its result. HTMX asks again while it runs, and then for the page anew."""
     at, run = now(), _run(public_id)
     status = run_status(run, at=at)
-    context = FRAME | {"run": run, "title": version_title(run.version), "status": status}
+    context = FRAME | {"run": run, "title": version_title(run.version), "fee": version_fee(run.version)}
+    context["status"] = status
     if request.htmx:  # type: ignore[attr-defined]
         if not status.is_open:
             return HttpResponseClientRefresh()

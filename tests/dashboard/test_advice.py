@@ -84,7 +84,9 @@ def test_advice_is_weighed_once_an_hour_and_anew_after_an_act(client: Client, ca
 
 def test_the_first_month_of_a_stay_asks_for_nothing(usage_redis: object) -> None:
     organization = create_organization(plan="starter")
-    period = Period.objects.for_organization(organization).select_related("subscription").earliest("starts_at")
+    period = (
+        Period.objects.for_organization(organization).select_related("subscription").earliest("starts_at")
+    )
     with CaptureQueriesContext(connection) as none:
         assert advice_line(organization, period=period, at=now()) is None
     assert len(none) == 0

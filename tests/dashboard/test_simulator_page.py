@@ -234,10 +234,10 @@ def test_customers_and_runs_are_paged_the_largest_and_newest_first(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"version": "0"}, {"months": "25"}, {"months": "0"}, {"percent": "-1"}, {"plan": "x"}]
+    "wrong", [{"version": "0"}, {"months": "25"}, {"months": "0"}, {"percent": "-1"}, {"plan": "0"}]
 )
 def test_a_question_that_makes_no_sense_is_sent_back(staff: Client, wrong: dict[str, str]) -> None:
-    right = {"version": str(draft().pk), "plan": "", "months": "3", "percent": "20"}
+    right = {"version": str(draft().pk), "plan": "all", "months": "3", "percent": "20"}
     answer = staff.post("/staff/simulator/", right | wrong)
     assert answer.status_code == 422
     assert not SimulationRun.objects.exists()
