@@ -105,6 +105,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "template_partials",
     "django_structlog",
+    "djstripe",
     "core",
     "accounts",
     "plans",
@@ -261,6 +262,21 @@ INVOICE_DUE_DAYS: int = env.int("FAREBOX_INVOICE_DUE_DAYS", default=14)
 # Printed on invoices: who bills (name, address, tax number) and how to pay (bank account); `|` starts a new line.
 INVOICE_ISSUER = env.str("FAREBOX_INVOICE_ISSUER", default=BRAND_NAME).replace("|", "\n")
 INVOICE_PAY_TO = env.str("FAREBOX_INVOICE_PAY_TO", default="").replace("|", "\n")
+
+# --- Stripe (docs/stripe.md) -------------------------------------------------------------------------------------
+# Without a key nothing is asked of Stripe: free plans and collection by hand work.
+STRIPE_SECRET_KEY: str = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET: str = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_API_VERSION = "2026-05-27.dahlia"
+STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
+STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY if STRIPE_LIVE_MODE else ""
+STRIPE_TEST_SECRET_KEY = "" if STRIPE_LIVE_MODE else STRIPE_SECRET_KEY
+if stripe_api_host := env.str("STRIPE_API_HOST", default=""):  # a stand-in: read once, when dj-stripe is imported
+    STRIPE_API_HOST = stripe_api_host
+DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
+DJSTRIPE_SUBSCRIBER_MODEL = "accounts.Organization"
+# Whether a trial begins only with a card.
+STRIPE_TRIAL_NEEDS_CARD = env.bool("FAREBOX_TRIAL_NEEDS_CARD", default=False)
 
 # --- Celery ------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = BROKER_URL

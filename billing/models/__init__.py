@@ -20,6 +20,20 @@ from billing.models.statement import (
     StatementState,
     StatementTier,
 )
+from billing.models.stripe import (
+    FindingKind,
+    PaymentEntry,
+    PaymentKind,
+    StripeCustomer,
+    StripeFinding,
+    StripeInvoice,
+    StripeMeter,
+    StripePrice,
+    StripeProduct,
+    StripeSubscription,
+    StripeUsage,
+    UsageState,
+)
 
 __all__ = [
     "BillingAccount",
@@ -31,9 +45,12 @@ __all__ = [
     "CreditTransaction",
     "CreditTransactionKind",
     "ExchangeRate",
+    "FindingKind",
     "Invoice",
     "InvoiceState",
     "LineKind",
+    "PaymentEntry",
+    "PaymentKind",
     "SimulationRun",
     "SimulationState",
     "Statement",
@@ -41,4 +58,13 @@ __all__ = [
     "StatementLine",
     "StatementState",
     "StatementTier",
+    "StripeCustomer",
+    "StripeFinding",
+    "StripeInvoice",
+    "StripeMeter",
+    "StripePrice",
+    "StripeProduct",
+    "StripeSubscription",
+    "StripeUsage",
+    "UsageState",
 ]
