@@ -46,9 +46,7 @@ class StripePrice(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                "version", "component", name="stripe_price_once", nulls_distinct=False
-            )
+            models.UniqueConstraint("version", "component", name="stripe_price_once", nulls_distinct=False)
         ]
 
     def __str__(self) -> str:
@@ -213,7 +211,9 @@ class StripeUsage(models.Model):
     sequence = models.PositiveIntegerField()
     value = models.BigIntegerField()
     identifier = models.CharField(max_length=100, unique=True)
-    stamped_at = models.DateTimeField(help_text="The moment that Stripe counts it at: in the hour and in the period.")
+    stamped_at = models.DateTimeField(
+        help_text="The moment that Stripe counts it at: in the hour and in the period."
+    )
     state = models.CharField(max_length=7, choices=UsageState.choices, default=UsageState.PENDING)
     attempts = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField()
@@ -234,7 +234,9 @@ class StripeUsage(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["next_attempt_at"], condition=~Q(state__in=("sent", "refused")), name="stripe_usage_due"
+                fields=["next_attempt_at"],
+                condition=~Q(state__in=("sent", "refused")),
+                name="stripe_usage_due",
             ),
             models.Index(fields=["organization", "meter", "period"], name="stripe_usage_told"),
         ]
