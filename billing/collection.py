@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from accounts.mail import Attachment, queue_mail
 from accounts.models import Membership, Organization, Role, User
@@ -18,7 +18,7 @@ from accounts.permissions import check_can_decide_plan, check_can_handle_money
 from billing.accounts import get_account
 from billing.credits import apply_credit
 from billing.invoices import close_invoice, lock_invoice, settle_invoice
-from billing.models import CollectorName, Invoice, InvoiceState
+from billing.models import CollectorName, Invoice, InvoiceState, StripeInvoice
 from billing.pdf import statement_pdf
 from billing.states import PaymentEvent, advance
 from billing.wording import title
@@ -123,7 +123,7 @@ def _take_overdue(pk: int, at: datetime) -> bool:
         return False
     invoice.state, invoice.past_due_at = InvoiceState.PAST_DUE, at
     invoice.save(update_fields=["state", "past_due_at"])
-    _advance(invoice.organization, PaymentEvent.OVERDUE, by=None, at=at)
+    tell_payment(invoice.organization, PaymentEvent.OVERDUE, by=None, at=at)
     return True
 
 
@@ -144,7 +144,7 @@ def _end_grace(organization_pk: int, since: datetime, at: datetime) -> bool:
     subscription = _open_subscription(organization)
     if subscription is None or subscription.past_due_since is None or subscription.past_due_since > since:
         return False
-    return _advance(organization, PaymentEvent.GRACE_OVER, by=None, at=at)
+    return tell_payment(organization, PaymentEvent.GRACE_OVER, by=None, at=at)
 
 
 @transaction.atomic
@@ -152,25 +152,36 @@ def after_payment(organization: Organization, *, by: User | None, at: datetime) 
     """Tell the subscription when nothing is overdue any more: paid, credited or void."""
     # Locked before looking: another invoice that becomes past due meanwhile would be missed, and never looked at again.
     Organization.objects.select_for_update().get(pk=organization.pk)
-    if Invoice.objects.for_organization(organization).filter(state=InvoiceState.PAST_DUE).exists():
+    past_due = Invoice.objects.for_organization(organization).filter(state=InvoiceState.PAST_DUE)
+    if past_due.exists() or failed_invoices(organization).exists():
         return False
     owing = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)
     subscription = _open_subscription(organization)
     if subscription is None or subscription.status not in owing:
         return False
-    return _advance(organization, PaymentEvent.PAID, by=by, at=at)
+    return tell_payment(organization, PaymentEvent.PAID, by=by, at=at)
 
 
 @transaction.atomic
-def _advance(organization: Organization, event: PaymentEvent, *, by: User | None, at: datetime) -> bool:
+def tell_payment(organization: Organization, event: PaymentEvent, *, by: User | None, at: datetime) -> bool:
     """The step that an event leads to, on the subscription that is open now, whichever the invoice was for."""
     organization = Organization.objects.select_for_update().get(pk=organization.pk)
     subscription = _open_subscription(organization)
     step = advance(subscription, event, by=by, at=at) if subscription is not None else None
     if step is not None and step.mail:
         unpaid = Invoice.objects.for_organization(organization).filter(state=InvoiceState.PAST_DUE)
-        mail_about(organization, step.mail, {"invoices": list(unpaid.select_related("statement"))})
+        owed = {
+            "invoices": list(unpaid.select_related("statement")),
+            "card_invoices": list(failed_invoices(organization)),
+        }
+        mail_about(organization, step.mail, owed)
     return step is not None
+
+
+def failed_invoices(organization: Organization) -> QuerySet[StripeInvoice]:
+    """Stripe's invoices whose payment has failed and that are still to be paid, oldest first."""
+    rows = StripeInvoice.objects.for_organization(organization).filter(state="open", attempts__gt=0)
+    return rows.exclude(failed_at=None).order_by("created_at")
 
 
 def _open_subscription(organization: Organization) -> Subscription | None:

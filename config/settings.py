@@ -271,7 +271,9 @@ STRIPE_API_VERSION = "2026-05-27.dahlia"
 STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
 STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY if STRIPE_LIVE_MODE else ""
 STRIPE_TEST_SECRET_KEY = "" if STRIPE_LIVE_MODE else STRIPE_SECRET_KEY
-if stripe_api_host := env.str("STRIPE_API_HOST", default=""):  # a stand-in: read once, when dj-stripe is imported
+if stripe_api_host := env.str(
+    "STRIPE_API_HOST", default=""
+):  # a stand-in: read once, when dj-stripe is imported
     STRIPE_API_HOST = stripe_api_host
 DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
 DJSTRIPE_SUBSCRIBER_MODEL = "accounts.Organization"

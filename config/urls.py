@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from billing.stripe.webhooks import stripe_webhook
 from dashboard.views.signup import signup
 
 urlpatterns = [
@@ -10,6 +11,7 @@ urlpatterns = [
     path("accounts/signup/", signup, name="account_signup"),  # before allauth's own: with our limits and plan
     path("accounts/", include("allauth.urls")),
     path("api/", include("config.api_urls")),
+    path("webhooks/stripe", stripe_webhook, name="stripe-webhook"),
     path("", include("dashboard.urls")),
 ]
 handler404 = "dashboard.views.errors.not_found"

@@ -68,6 +68,21 @@ def fee_is_due(period: Period) -> bool:
     return not period.is_trial and is_first_month(period.anchor, period.starts_at, period.version.fee_months)
 
 
+def fee_credit_minor(period: Period, *, at: datetime) -> int:
+    """What an upgrade at this moment credits of the period's fee, minor units (ENGINE.md, section 9); 0 in a trial."""
+    if period.is_trial:
+        return 0
+    line = credit_line(
+        terms_of(period.version),
+        period_quantities(period.organization, period=period, mode="live", at=at),
+        anchor=period.anchor,
+        starts_at=period.starts_at,
+        at=at,
+        months=period.version.fee_months,
+    )
+    return -line.amount_minor if line is not None else 0
+
+
 @dataclass(frozen=True, slots=True)
 class CostRules:
     """All that decides what a period costs, but for its usage. `closed_by_upgrade` None: it was not; `bound_minor`: the

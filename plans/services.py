@@ -59,7 +59,7 @@ def start_subscription(
     Raises AlreadySubscribed, VersionNotOnSale, or PaymentNeeded when the trial was used before and nobody pays.
     """
     check_can_decide_plan(by, organization)
-    organization = _locked(organization)
+    organization = lock_organization(organization)
     _check_on_sale(version, organization)
     if _open_subscription(organization, at) is not None:
         raise AlreadySubscribed
@@ -122,7 +122,7 @@ def change_plan(
     VersionNotOnSale or PaymentNeeded. Rule: DESIGN.md, section 5.
     """
     check_can_decide_plan(by, subscription.organization)
-    subscription = _reread(subscription)
+    subscription = reread_locked(subscription)
     organization = subscription.organization
     if version.pk != subscription.version_id or not _is_open(subscription, at):
         _check_on_sale(version, organization)  # who is on a list that is no longer sold may stay on it
@@ -157,7 +157,7 @@ def schedule_change(
     Raises NothingToChange (also where it is cancelled), VersionNotOnSale, or Forbidden unless staff asks.
     """
     check_can_sell(by)
-    subscription = _reread(subscription)
+    subscription = reread_locked(subscription)
     organization = subscription.organization
     if not _is_open(subscription, at):
         raise NothingToChange("This subscription has ended; the customer has to choose a plan.")
@@ -186,7 +186,7 @@ def schedule_change(
 def cancel_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """Cancel at the end of the present period; until then calls pass and it can be undone. Raises NothingToChange."""
     check_can_decide_plan(by, subscription.organization)
-    subscription = _reread(subscription)
+    subscription = reread_locked(subscription)
     if subscription.ended_at is not None or subscription.cancels_at is not None:
         raise NothingToChange("This subscription is cancelled already.")
     subscription.cancels_at = paid_until(_period_at(subscription, at))
@@ -209,7 +209,7 @@ def cancel_subscription(*, subscription: Subscription, by: User | None, at: date
 def undo_cancellation(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """Keep the plan after all. Raises NothingToChange when it was not cancelled or has already ended."""
     check_can_decide_plan(by, subscription.organization)
-    subscription = _reread(subscription)
+    subscription = reread_locked(subscription)
     if subscription.cancels_at is None or subscription.cancels_at <= at:
         raise NothingToChange("There is no cancellation to undo.")
     subscription.cancels_at = None
@@ -230,7 +230,7 @@ def undo_cancellation(*, subscription: Subscription, by: User | None, at: dateti
 def activate_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """Somebody pays: the door stays open after the trial, and a suspension for payment ends. Where the trial had ended
     before, months begin now: the door was closed, and that time costs nothing. Raises NothingToChange."""
-    subscription = _reread(subscription)
+    subscription = reread_locked(subscription)
     if subscription.ended_at is not None:
         raise NothingToChange("This subscription has ended.")
     _resume_after_trial(subscription, at)
@@ -255,7 +255,7 @@ def activate_subscription(*, subscription: Subscription, by: User | None, at: da
 @transaction.atomic
 def mark_past_due(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """A payment failed or its due date passed: calls pass for the grace days, with a warning. Raises NothingToChange."""
-    subscription = _reread(subscription)
+    subscription = reread_locked(subscription)
     if subscription.status != SubscriptionStatus.ACTIVE or subscription.ended_at is not None:
         raise NothingToChange("Only an active subscription can become past due.")
     subscription.status, subscription.past_due_since = SubscriptionStatus.PAST_DUE, at
@@ -269,7 +269,7 @@ def mark_past_due(*, subscription: Subscription, by: User | None, at: datetime) 
 @transaction.atomic
 def suspend_for_payment(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
     """The grace days are over: 402 `payment_required` until somebody pays. Raises NothingToChange."""
-    subscription = _reread(subscription)
+    subscription = reread_locked(subscription)
     if subscription.status != SubscriptionStatus.PAST_DUE or subscription.ended_at is not None:
         raise NothingToChange("Only a past-due subscription can be suspended for payment.")
     subscription.status = SubscriptionStatus.SUSPENDED
@@ -304,17 +304,17 @@ def roll_periods(*, at: datetime, limit: int = 500) -> int:
 @transaction.atomic
 def _roll(subscription_pk: int, at: datetime) -> bool:
     # Locked as customers' acts do, the organization first; never the version, which others are on too.
-    subscription = _reread(Subscription.objects.select_related("organization").get(pk=subscription_pk))
+    subscription = reread_locked(Subscription.objects.select_related("organization").get(pk=subscription_pk))
     if subscription.ended_at is not None:
         return False
-    changed = _finish(subscription, at) or _take_next(subscription, at)
+    changed = carry_out_end(subscription, at) or _take_next(subscription, at)
     laid = 0 if subscription.ended_at else lay_ahead(subscription, at)
     if changed or laid:
         raise_version(subscription.organization)
     return bool(changed or laid)
 
 
-def _finish(subscription: Subscription, at: datetime) -> bool:
+def carry_out_end(subscription: Subscription, at: datetime) -> bool:
     """A cancelled subscription ends at the moment it was cancelled for."""
     end = subscription.cancels_at
     if end is None or end > at:
@@ -352,7 +352,7 @@ def _restart(
     by: User | None,
     at: datetime,
 ) -> Subscription:
-    _finish(old, at)
+    carry_out_end(old, at)
     if old.ended_at is None:
         old.periods.filter(starts_at__gte=at).delete()
         old.periods.filter(ends_at__gt=at).update(ends_at=at)
@@ -403,7 +403,7 @@ def _upgrade(
         ]
     )
     record_event(subscription, SubscriptionEventKind.PLAN_CHANGED, at=at, previous_version=old)
-    _begin_anew(subscription, at)
+    begin_anew(subscription, at)
 
 
 def _resume_after_trial(subscription: Subscription, at: datetime) -> None:
@@ -413,10 +413,10 @@ def _resume_after_trial(subscription: Subscription, at: datetime) -> None:
     _take_next(subscription, at)
     if subscription.status == SubscriptionStatus.TRIALING:  # on Free it has become active: nothing was closed
         record_trial_end(subscription, at=at)
-        _begin_anew(subscription, at)
+        begin_anew(subscription, at)
 
 
-def _begin_anew(subscription: Subscription, at: datetime) -> None:
+def begin_anew(subscription: Subscription, at: datetime) -> None:
     """Close the present period and begin another with an anchor of its own."""
     subscription.periods.filter(starts_at__gte=at).delete()
     subscription.periods.filter(ends_at__gt=at).update(ends_at=at)
@@ -426,7 +426,9 @@ def _begin_anew(subscription: Subscription, at: datetime) -> None:
 def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -> datetime | None:
     """The end of a trial that would start now; None where there is none, or where one was already had."""
     had_one = organization.subscriptions.exclude(trial_ends_at=None).exists()
-    return at + timedelta(days=version.trial_days) if version.trial_days and not had_one else None
+    # A whole second, as collectors count.
+    end = at.replace(microsecond=0) + timedelta(days=version.trial_days)
+    return end if version.trial_days and not had_one else None
 
 
 def _open_subscription(organization: Organization, at: datetime) -> Subscription | None:
@@ -449,14 +451,14 @@ def _period_at(subscription: Subscription, at: datetime) -> Period:
     return subscription.periods.filter(starts_at__lte=at).select_related("version").latest("starts_at")
 
 
-def _locked(organization: Organization) -> Organization:
+def lock_organization(organization: Organization) -> Organization:
     """Acts on one organization's plan run one after another."""
     return Organization.objects.select_for_update().get(pk=organization.pk)
 
 
-def _reread(subscription: Subscription) -> Subscription:
+def reread_locked(subscription: Subscription) -> Subscription:
     """The subscription as it is now, locked with its organization: what the caller holds may be outdated."""
-    organization = _locked(subscription.organization)
+    organization = lock_organization(subscription.organization)
     rows = Subscription.objects.for_organization(organization).select_related("version__plan", "organization")
     return rows.select_for_update(of=("self",)).get(pk=subscription.pk)
 

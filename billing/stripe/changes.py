@@ -1,0 +1,191 @@
+"""Changes of a plan that is paid by card: the one rule (ENGINE.md, section 9) carried out at Stripe, so that both sides are equal.
+
+An upgrade is a new subscription there: the old one ends without proration and without an invoice, the unused part of its fee
+is an item of ours on the new one's first invoice, and what the closed period used comes as items with its statement. A
+downgrade waits in a schedule of Stripe's, a cancellation in the subscription's `cancel_at`. Requests are made under the
+customer's lock, so that two tabs cannot both change.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import stripe
+
+from accounts.models import Organization, User
+from accounts.permissions import check_can_decide_plan
+from billing.models import StripeSubscription
+from billing.stripe.checkout import checkout_items, paying
+from billing.stripe.client import once, plain, portal_error, stripe_client
+from billing.stripe.customers import customer_lock, ensure_customer
+from billing.stripe.sync import EXPAND, apply_subscription
+from metering.costs import fee_credit_minor
+from plans.models import Period, PlanVersion, Subscription
+from plans.services import (
+    NothingToChange,
+    cancel_subscription,
+    change_plan,
+    is_upgrade,
+    undo_cancellation,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradePrice:
+    """What an upgrade costs now: the new fee, less the unused part of the old one. Minor units."""
+
+    currency: str
+    fee_minor: int
+    credit_minor: int
+
+    @property
+    def due_minor(self) -> int:
+        return self.fee_minor - self.credit_minor
+
+
+def upgrade_price(row: StripeSubscription, version: PlanVersion, *, at: datetime) -> UpgradePrice:
+    """What `change_paid_plan` would charge at this moment; nothing in a trial that goes on."""
+    if row.status == "trialing":
+        return UpgradePrice(version.currency, 0, 0)
+    period = _present(row.subscription, at)
+    return UpgradePrice(version.currency, version.fee_minor, fee_credit_minor(period, at=at))
+
+
+def change_paid_plan(
+    *, organization: Organization, version: PlanVersion, by: User | None, at: datetime
+) -> Subscription:
+    """Upgrade at once, for the price that was shown, or downgrade at the period's end.
+
+    Raises Forbidden, NothingToChange, VersionNotOnSale, or StripeRefused and StripeAway when the payment fails: nothing has
+    changed then.
+    """
+    check_can_decide_plan(by, organization)
+    at = at.replace(microsecond=0)
+    with customer_lock(organization.pk):
+        row = paying(organization)
+        if row is None or row.version_id == version.pk and row.subscription.next_version_id is None:
+            raise NothingToChange
+        try:
+            if is_upgrade(row.version, version):
+                _upgrade(organization, row, version, at)
+            else:
+                change_plan(subscription=row.subscription, version=version, by=by, at=at)
+                _follow(Subscription.objects.get(pk=row.subscription_id), row)
+        except stripe.StripeError as error:
+            raise portal_error(error) from error
+    return Subscription.objects.get(pk=row.subscription_id)
+
+
+def cancel_paid_plan(*, organization: Organization, by: User | None, at: datetime) -> Subscription:
+    """Cancel at the period's end, on both sides. Raises Forbidden, NothingToChange, StripeAway."""
+    return _both(organization, cancel_subscription, by, at)
+
+
+def keep_paid_plan(*, organization: Organization, by: User | None, at: datetime) -> Subscription:
+    """Undo the cancellation, on both sides. Raises Forbidden, NothingToChange, StripeAway."""
+    return _both(organization, undo_cancellation, by, at)
+
+
+def _both(organization: Organization, act: Any, by: User | None, at: datetime) -> Subscription:
+    with customer_lock(organization.pk):
+        row = paying(organization)
+        if row is None:
+            raise NothingToChange
+        subscription: Subscription = act(subscription=row.subscription, by=by, at=at)
+        try:
+            _follow(subscription, row)
+        except stripe.StripeError as error:  # ours is taken back with the transaction
+            raise portal_error(error) from error
+    return subscription
+
+
+def _upgrade(organization: Organization, row: StripeSubscription, version: PlanVersion, at: datetime) -> None:
+    price = upgrade_price(row, version, at=at)
+    customer = ensure_customer(organization).stripe_id
+    client, key = stripe_client(), (row.stripe_id, version.pk, int(at.timestamp()))
+    item = None
+    if price.credit_minor:
+        item = client.v1.invoice_items.create(
+            {
+                "customer": customer,
+                "amount": -price.credit_minor,
+                "currency": price.currency.lower(),
+                "description": credit_text(row),
+                "metadata": {"farebox_credit_of": row.stripe_id},
+            },
+            once("credit", *key),
+        )
+    params: Any = {
+        "customer": customer,
+        "items": checkout_items(version),
+        "billing_mode": {"type": "flexible"},
+        "payment_behavior": "error_if_incomplete",
+        "metadata": {
+            "farebox_organization": organization.public_id,
+            "farebox_version": str(version.pk),
+            "farebox_replaces": row.stripe_id,
+        },
+        "expand": EXPAND,
+    }
+    if row.status == "trialing" and row.subscription.trial_ends_at is not None:
+        params["trial_end"] = int(row.subscription.trial_ends_at.timestamp())
+    try:
+        made = client.v1.subscriptions.create(params, once("upgrade", *key))
+    except stripe.StripeError:
+        if item is not None:
+            client.v1.invoice_items.delete(item.id)
+        raise
+    apply_subscription(plain(made), at=at)
+
+
+def credit_text(row: StripeSubscription) -> str:
+    """As on our statement."""
+    return f"{row.version.plan.name}, unused part of the fee"
+
+
+def _follow(subscription: Subscription, row: StripeSubscription) -> None:
+    """What waits on our side waits at Stripe: a cancellation, a change of plan, or nothing any more."""
+    client = stripe_client()
+    found = plain(client.v1.subscriptions.retrieve(row.stripe_id))
+    if found.get("schedule"):
+        client.v1.subscription_schedules.release(str(found["schedule"]))
+    end = subscription.cancels_at
+    wanted = int(end.timestamp()) if end is not None else ""
+    if (found.get("cancel_at") or "") != wanted:
+        params: Any = {"cancel_at": wanted, "proration_behavior": "none"}
+        client.v1.subscriptions.update(row.stripe_id, params)
+    if subscription.next_version is not None:
+        _schedule(client, row, subscription.next_version)
+
+
+def _schedule(client: stripe.StripeClient, row: StripeSubscription, version: PlanVersion) -> None:
+    """The present phase as it is until its end, then the other version's prices; no proration, and no schedule after that."""
+    made = plain(client.v1.subscription_schedules.create({"from_subscription": row.stripe_id}))
+    phase = made["phases"][0]
+    items = [
+        {"price": item["price"]} | ({"quantity": item["quantity"]} if item.get("quantity") else {})
+        for item in phase["items"]
+    ]
+    params: Any = {
+        "end_behavior": "release",
+        "proration_behavior": "none",
+        "phases": [
+            {
+                "items": items,
+                "start_date": phase["start_date"],
+                "end_date": phase["end_date"],
+                "proration_behavior": "none",
+            },
+            {
+                "items": checkout_items(version),
+                "proration_behavior": "none",
+                "metadata": {"farebox_version": str(version.pk)},
+            },
+        ],
+    }
+    client.v1.subscription_schedules.update(made["id"], params)
+
+
+def _present(subscription: Subscription, at: datetime) -> Period:
+    rows = subscription.periods.filter(starts_at__lte=at).select_related("organization", "version__plan")
+    return rows.latest("starts_at")

@@ -1,0 +1,123 @@
+"""Paying begins in the browser, on Stripe's own pages: Checkout for the first time, the customer portal for cards and tax."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from accounts.models import Organization, User
+from accounts.permissions import check_can_decide_plan
+from billing.models import StripePrice, StripeSubscription
+from billing.stripe.client import StripeNotConfigured, is_configured, plain, stripe_client
+from billing.stripe.customers import customer_lock, ensure_customer
+from billing.stripe.sync import apply_subscription
+from core.errors import PortalError
+from plans.models import PlanVersion, Subscription, SubscriptionStatus
+
+# Checkout takes no end of a trial that is nearer than two days; some minutes are left for typing.
+SHORTEST_TRIAL = timedelta(hours=48, minutes=30)
+
+
+class AlreadyPaying(PortalError):
+    code, status, title = "already_paying", 409, "A payment method is set up already"
+
+
+class PlanNotAtStripe(PortalError):
+    code, status, title = "plan_not_payable", 503, "This plan cannot be paid by card yet"
+
+
+def takes_cards(version: PlanVersion) -> bool:
+    """Whether this list can be paid by card now: Stripe is set up and has its prices."""
+    return is_configured() and StripePrice.objects.filter(version=version).exists()
+
+
+def paying(organization: Organization) -> StripeSubscription | None:
+    """The organization's open subscription at Stripe."""
+    rows = StripeSubscription.objects.for_organization(organization).filter(ended_at=None)
+    return rows.select_related("version__plan", "subscription").first()
+
+
+def start_checkout(
+    *,
+    organization: Organization,
+    version: PlanVersion,
+    return_url: str,
+    cancel_url: str,
+    by: User | None,
+    at: datetime,
+) -> str:
+    """The address of a page of Stripe where the customer pays for this list; it leads back to `return_url`.
+
+    A trial that goes on for more than two days goes on at Stripe. An earlier page that was not finished is closed. Raises
+    Forbidden, AlreadyPaying, PlanNotAtStripe, StripeNotConfigured or stripe.StripeError.
+    """
+    check_can_decide_plan(by, organization)
+    if not is_configured():
+        raise StripeNotConfigured("The operator has to set STRIPE_SECRET_KEY (docs/stripe.md).")
+    with customer_lock(organization.pk):
+        if paying(organization) is not None:
+            raise AlreadyPaying("Change the plan instead.")
+        customer = ensure_customer(organization)
+        sessions = stripe_client().v1.checkout.sessions
+        for old in sessions.list({"customer": customer.stripe_id, "status": "open"}).auto_paging_iter():
+            sessions.expire(old.id)
+        metadata = {"farebox_organization": organization.public_id, "farebox_version": str(version.pk)}
+        subscription: dict[str, Any] = {"metadata": metadata, "billing_mode": {"type": "flexible"}}
+        if trial_end := _trial_end(organization, version, at):
+            subscription["trial_end"] = int(trial_end.timestamp())
+        params: Any = {
+            "mode": "subscription",
+            "customer": customer.stripe_id,
+            "client_reference_id": organization.public_id,
+            "line_items": checkout_items(version),
+            "metadata": metadata,
+            "subscription_data": subscription,
+            "payment_method_collection": "always",
+            "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
+            "cancel_url": cancel_url,
+        }
+        made = sessions.create(params)
+    return str(made.url)
+
+
+def finish_checkout(*, organization: Organization, session_id: str, at: datetime) -> bool:
+    """Fetch the session that the browser came back from, so that nobody waits for a webhook; whether it is paid.
+
+    A session of somebody else is as unknown as one that does not exist. Raises stripe.StripeError.
+    """
+    session = plain(stripe_client().v1.checkout.sessions.retrieve(session_id, {"expand": ["subscription"]}))
+    if session.get("client_reference_id") != organization.public_id or session["status"] != "complete":
+        return False
+    found = session.get("subscription")
+    if not found:
+        return False
+    with customer_lock(organization.pk):
+        return apply_subscription(found, at=at) is not None
+
+
+def portal_url(*, organization: Organization, return_url: str, by: User | None) -> str:
+    """Stripe's customer portal: payment method, addresses, tax ids. Raises Forbidden or stripe.StripeError."""
+    check_can_decide_plan(by, organization)
+    customer = ensure_customer(organization)
+    made = stripe_client().v1.billing_portal.sessions.create(
+        {"customer": customer.stripe_id, "return_url": return_url}
+    )
+    return made.url
+
+
+def checkout_items(version: PlanVersion) -> list[Any]:
+    """The version's prices as items of a subscription: the fee once, what is metered without a quantity."""
+    prices = list(StripePrice.objects.filter(version=version).order_by("component__position", "pk"))
+    if not prices:
+        raise PlanNotAtStripe("The operator has to run `manage.py stripe_catalogue apply`.")
+    return [{"price": price.stripe_id} | ({} if price.component_id else {"quantity": 1}) for price in prices]
+
+
+def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -> datetime | None:
+    """The end of the present trial, or of the one that begins with the card; None where months begin now."""
+    open_now = Subscription.objects.for_organization(organization).filter(ended_at=None).first()
+    if open_now is None or open_now.version.is_free:
+        had_one = organization.subscriptions.exclude(trial_ends_at=None).exists()
+        end = at.replace(microsecond=0) + timedelta(days=version.trial_days)
+        return end if version.trial_days and not had_one else None
+    is_on = open_now.status == SubscriptionStatus.TRIALING and open_now.version_id == version.pk
+    end_of_trial = open_now.trial_ends_at if is_on else None
+    return end_of_trial if end_of_trial is not None and end_of_trial - at >= SHORTEST_TRIAL else None

@@ -1,0 +1,70 @@
+"""Organizations as Stripe's customers, and the lock under which both sides' acts and events of one of them run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection, transaction
+
+from accounts.models import Membership, Organization, Role
+from billing.accounts import get_account
+from billing.models import StripeCustomer
+from billing.stripe.client import once, stripe_client
+
+LOCK_CLASS = 1_178_747_217  # advisory locks of Stripe's customers; the ledger's are two below
+
+
+@contextmanager
+def customer_lock(organization_id: int) -> Iterator[None]:
+    """A transaction in which nobody else acts on this organization at Stripe, nor reads what an event tells of it.
+
+    Two events of one object, or an event and the act that caused it, would otherwise each store what they fetched, and the
+    older may land last. Requests to Stripe are made under this lock, never under the organization's row.
+    """
+    with transaction.atomic():
+        take_customer_lock(organization_id)
+        yield
+
+
+def take_customer_lock(organization_id: int) -> None:
+    """`customer_lock` for the rest of the transaction that runs already."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_CLASS, organization_id])
+
+
+def find_organization(customer_id: str) -> Organization | None:
+    """Whose customer this is; None for one that is not ours."""
+    row = StripeCustomer.objects.filter(stripe_id=customer_id).select_related("organization").first()
+    return row.organization if row is not None else None
+
+
+def ensure_customer(organization: Organization) -> StripeCustomer:
+    """The organization's customer at Stripe, made once; its metadata holds our id, never a key. Raises stripe.StripeError."""
+    row = StripeCustomer.objects.for_organization(organization).first()
+    if row is None:
+        made = stripe_client().v1.customers.create(
+            {
+                "name": get_account(organization).legal_name or organization.name,
+                "email": customer_email(organization),
+                "metadata": {"farebox_organization": organization.public_id},
+            },
+            once("customer", organization.public_id),
+        )
+        row, _ = StripeCustomer.objects.get_or_create(
+            organization=organization, defaults={"stripe_id": made.id}
+        )
+    return row
+
+
+def customer_email(organization: Organization) -> str:
+    """Where Stripe sends receipts: the billing address, or the owner's."""
+    if address := get_account(organization).email:
+        return address
+    owners = Membership.objects.for_organization(organization).filter(role=Role.OWNER, user__is_active=True)
+    return owners.order_by("pk").values_list("user__email", flat=True).first() or ""
+
+
+def card_words(payment_method: Any) -> str:
+    """`Visa ending in 4242`; '' where there is none."""
+    card = (payment_method or {}).get("card") if isinstance(payment_method, dict) else None
+    return f"{str(card['brand']).title()} ending in {card['last4']}" if card else ""

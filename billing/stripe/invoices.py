@@ -1,0 +1,131 @@
+"""Stripe's invoices and payments, made ours: the customer's documents to pay and the timeline of what was paid."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from accounts.mail import queue_mail
+from accounts.models import Organization
+from accounts.queries import staff_addresses
+from billing.collection import after_payment, mail_about, tell_payment
+from billing.models import PaymentEntry, PaymentKind, StripeInvoice, StripeSubscription
+from billing.states import PaymentEvent
+from billing.stripe.client import plain, stripe_client
+from billing.stripe.customers import find_organization
+from billing.stripe.sync import moment, stripe_id_of
+
+Json = Mapping[str, Any]
+
+
+def sync_invoice(stripe_id: str, *, at: datetime) -> StripeInvoice | None:
+    """Fetch an invoice and store it; None for one that is not ours. Raises stripe.StripeError."""
+    return apply_invoice(plain(stripe_client().v1.invoices.retrieve(stripe_id)), at=at)
+
+
+def apply_invoice(data: Json, *, at: datetime) -> StripeInvoice | None:
+    """An invoice's present state: stored, in the timeline, and told to the subscription. Under the customer's lock."""
+    organization = find_organization(stripe_id_of(data["customer"]))
+    if organization is None:
+        return None
+    row = StripeInvoice.objects.filter(stripe_id=data["id"]).first()
+    row = row or StripeInvoice(organization=organization, stripe_id=data["id"])
+    failed_before = row.attempts if row.failed_at else 0
+    _store(row, data, at)
+    if row.state == "paid":
+        _enter(row, PaymentKind.PAID, row.stripe_id, data["amount_paid"], at=row.paid_at or at)
+        after_payment(organization, by=None, at=at)
+    elif row.failed_at and row.attempts > failed_before:
+        _payment_failed(row, organization, at)
+    elif row.state in ("void", "uncollectible"):
+        after_payment(organization, by=None, at=at)
+    return row
+
+
+def apply_refunds(charge: Json, *, at: datetime) -> int:
+    """A timeline row for each refund of a charge; how many are there."""
+    organization = find_organization(stripe_id_of(charge.get("customer")))
+    if organization is None:
+        return 0
+    found = stripe_client().v1.refunds.list({"charge": charge["id"]})
+    refunds = [plain(refund) for refund in found.auto_paging_iter()]
+    for refund in refunds:
+        _entry(
+            organization, PaymentKind.REFUNDED, refund["id"], refund["amount"], refund["currency"],
+            text=refund.get("reason") or "", at=moment(refund["created"]) or at,
+        )  # fmt: skip
+    return len(refunds)
+
+
+def apply_dispute(dispute: Json, *, at: datetime) -> bool:
+    """A customer's bank took a payment back, or decided about it; staff are told once. Whether it is ours."""
+    charge = plain(stripe_client().v1.charges.retrieve(stripe_id_of(dispute["charge"])))
+    organization = find_organization(stripe_id_of(charge.get("customer")))
+    if organization is None:
+        return False
+    is_over = dispute["status"] in ("won", "lost", "warning_closed")
+    made = _entry(
+        organization, PaymentKind.DISPUTED, dispute["id"], dispute["amount"], dispute["currency"],
+        text=dispute["reason"], at=moment(dispute["created"]) or at,
+    )  # fmt: skip
+    if is_over:
+        _entry(
+            organization, PaymentKind.DISPUTE_CLOSED, dispute["id"], dispute["amount"], dispute["currency"],
+            text=dispute["status"], at=at,
+        )  # fmt: skip
+    if made:
+        context = {"organization": organization, "dispute": dispute}
+        queue_mail("staff_dispute", to=staff_addresses(), context=context)
+    return True
+
+
+def _store(row: StripeInvoice, data: Json, at: datetime) -> None:
+    times = data["status_transitions"]
+    taxes = data.get("total_taxes") or []
+    parent = (data.get("parent") or {}).get("subscription_details") or {}
+    row.stripe_subscription = StripeSubscription.objects.filter(
+        stripe_id=stripe_id_of(parent.get("subscription"))
+    ).first()
+    row.number, row.state = data.get("number") or "", data["status"]
+    row.billing_reason = data.get("billing_reason") or ""
+    row.currency = data["currency"].upper()
+    row.total_minor, row.due_minor = data["total"], data["amount_remaining"]
+    row.tax_minor = sum(tax["amount"] for tax in taxes)
+    row.hosted_url, row.pdf_url = data.get("hosted_invoice_url") or "", data.get("invoice_pdf") or ""
+    row.created_at = moment(data["created"]) or at
+    row.finalised_at, row.paid_at = moment(times["finalized_at"]), moment(times["paid_at"])
+    row.attempts = data["attempt_count"]
+    row.next_attempt_at = moment(data.get("next_payment_attempt"))
+    if row.state == "open" and data["attempted"] and row.attempts:
+        row.failed_at = row.failed_at or at
+    row.save()
+
+
+def _payment_failed(row: StripeInvoice, organization: Organization, at: datetime) -> None:
+    """The timeline has each attempt once; the first one begins the days of grace, staff hear of every one."""
+    reference = f"{row.stripe_id}:{row.attempts}"
+    if not _enter(row, PaymentKind.FAILED, reference, row.due_minor, at=at):
+        return
+    if not tell_payment(organization, PaymentEvent.OVERDUE, by=None, at=at):
+        mail_about(organization, "payment_failed", {"card_invoice": row})
+    context = {"organization": organization, "card_invoice": row}
+    queue_mail("staff_payment_failed", to=staff_addresses(), context=context)
+
+
+def _enter(row: StripeInvoice, kind: PaymentKind, reference: str, amount_minor: int, *, at: datetime) -> bool:
+    return _entry(row.organization, kind, reference, amount_minor, row.currency, at=at, invoice=row)
+
+
+def _entry(
+    organization: Organization, kind: PaymentKind, reference: str, amount_minor: int, currency: str, *,
+    at: datetime, text: str = "", invoice: StripeInvoice | None = None,
+) -> bool:  # fmt: skip
+    """Whether it was not in the timeline yet."""
+    _, made = PaymentEntry.objects.get_or_create(
+        kind=kind,
+        reference=reference,
+        defaults={
+            "organization": organization, "invoice": invoice, "amount_minor": amount_minor,
+            "currency": currency.upper(), "text": text, "at": at,
+        },
+    )  # fmt: skip
+    return made

@@ -1,0 +1,181 @@
+"""What Stripe says, made ours: subscriptions, invoices, payments. Stripe is the truth about what was paid, our rows about
+what may pass (ADR 0006).
+
+Every function takes the present object (fetched, never what an event carried along), under the customer's lock; repeating
+it changes nothing, so any event may come any number of times in any order.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import stripe
+import structlog
+from django.db import transaction
+
+from accounts.models import Organization
+from billing.collection import after_payment, tell_payment
+from billing.models import StripeCustomer, StripePrice, StripeSubscription
+from billing.states import PaymentEvent
+from billing.stripe.client import plain, stripe_client
+from billing.stripe.customers import card_words, find_organization
+from plans.models import PlanVersion, Subscription
+from plans.paid import end_subscription, subscribe_paid
+from plans.services import NothingToChange, cancel_subscription, undo_cancellation
+
+log = structlog.get_logger(__name__)
+Json = Mapping[str, Any]
+
+OVER = ("canceled", "incomplete_expired")
+PAYS = ("trialing", "active", "past_due", "unpaid", "paused")
+EXPAND = ["default_payment_method", "customer.invoice_settings.default_payment_method"]
+
+
+def moment(seconds: int | None) -> datetime | None:
+    """Stripe's time (whole seconds since 1970) as ours."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def sync_subscription(stripe_id: str, *, at: datetime) -> StripeSubscription | None:
+    """Fetch a subscription and make what it says ours; None for one that is not ours. Raises stripe.StripeError."""
+    found = stripe_client().v1.subscriptions.retrieve(stripe_id, {"expand": EXPAND})
+    return apply_subscription(plain(found), at=at)
+
+
+def apply_subscription(data: Json, *, at: datetime) -> StripeSubscription | None:
+    """The subscription's present state. Under the customer's lock."""
+    organization = find_organization(stripe_id_of(data["customer"]))
+    version = _version(data)
+    if organization is None or version is None:
+        log.info("stripe_subscription_not_ours", subscription=data["id"])
+        return None
+    row = StripeSubscription.objects.filter(stripe_id=data["id"]).select_related("subscription").first()
+    if row is None:
+        row = _adopt(organization, version, data, at)
+        if row is None:
+            return None
+    row.version = version  # a downgrade that waited has begun
+    _store(row, data, at)
+    if row.ended_at is None:
+        _follow_status(row, organization, at)
+        _follow_cancellation(row, at)
+    _store_card(organization, data)
+    return row
+
+
+def period_of(data: Json) -> tuple[datetime | None, datetime | None]:
+    """The subscription's present period: since 2025 on its items; the usage items' where intervals differ."""
+    items = sorted(data["items"]["data"], key=lambda item: item["current_period_end"])
+    if not items:
+        return None, None
+    return moment(items[0]["current_period_start"]), moment(items[0]["current_period_end"])
+
+
+def _adopt(
+    organization: Organization, version: PlanVersion, data: Json, at: datetime
+) -> StripeSubscription | None:
+    """A subscription seen for the first time: ours is turned into it. One that is over, or not begun, leaves no trace."""
+    if data["status"] not in PAYS:
+        return None
+    replaced = StripeSubscription.objects.for_organization(organization).filter(ended_at=None)
+    begun = moment(data["start_date"]) or at
+    replaces = data["metadata"].get("farebox_replaces", "")
+    if other := replaced.exclude(stripe_id=replaces).first():
+        _refuse_second(data, other)
+        return None
+    # Ended before the old one is cancelled at Stripe: its event then closes no door.
+    if replaced.update(ended_at=begun, status="canceled"):
+        transaction.on_commit(lambda: end_at_stripe(replaces), robust=True)
+    subscription = subscribe_paid(
+        organization=organization,
+        version=version,
+        starts_at=begun,
+        trial_ends_at=moment(data["trial_end"]) if data["status"] == "trialing" else None,
+        by=None,
+        at=at,
+    )
+    return StripeSubscription(
+        organization=organization,
+        subscription=subscription,
+        version=version,
+        stripe_id=data["id"],
+        started_at=begun,
+    )
+
+
+def end_at_stripe(stripe_id: str) -> None:
+    """End a subscription that another one has replaced: nothing is prorated, nothing is billed. Repeating it changes nothing.
+
+    When Stripe is away, the nightly comparison finds it."""
+    try:
+        stripe_client().v1.subscriptions.cancel(stripe_id, {"prorate": False, "invoice_now": False})
+    except stripe.InvalidRequestError:
+        log.info("stripe_subscription_ended_already", subscription=stripe_id)
+
+
+def _refuse_second(data: Json, other: StripeSubscription) -> None:
+    """Two tabs, two Checkouts: the first one paid stands, what came second ends and its payment goes back."""
+    log.warning("stripe_second_subscription", kept=other.stripe_id, refused=data["id"])
+    client = stripe_client()
+    client.v1.subscriptions.cancel(data["id"], {"prorate": False, "invoice_now": False})
+    payments = client.v1.invoice_payments.list({"invoice": stripe_id_of(data["latest_invoice"])})
+    for payment in payments.auto_paging_iter():
+        if intent := plain(payment)["payment"].get("payment_intent"):
+            client.v1.refunds.create(
+                {"payment_intent": stripe_id_of(intent), "reason": "duplicate"},
+                {"idempotency_key": f"farebox:second:{data['id']}"},
+            )
+
+
+def _store(row: StripeSubscription, data: Json, at: datetime) -> None:
+    row.status, row.synced_at = data["status"], at
+    row.current_period_start, row.current_period_end = period_of(data)
+    row.cancels_at = moment(data.get("cancel_at"))
+    if data.get("cancel_at_period_end"):
+        row.cancels_at = row.current_period_end
+    was_open = row.ended_at is None
+    if data["status"] in OVER and was_open:
+        row.ended_at = moment(data.get("ended_at")) or at
+    row.save()
+    if was_open and row.ended_at is not None:
+        end_subscription(subscription=row.subscription, by=None, at=min(row.ended_at, at))
+
+
+def _follow_status(row: StripeSubscription, organization: Organization, at: datetime) -> None:
+    if row.status in ("past_due", "unpaid"):
+        tell_payment(organization, PaymentEvent.OVERDUE, by=None, at=at)
+    elif row.status in ("active", "trialing"):
+        after_payment(organization, by=None, at=at)
+
+
+def _follow_cancellation(row: StripeSubscription, at: datetime) -> None:
+    """Cancelled, or kept after all, in Stripe's own customer portal."""
+    subscription = Subscription.objects.get(pk=row.subscription_id)
+    try:
+        if row.cancels_at is not None and subscription.cancels_at is None:
+            cancel_subscription(subscription=subscription, by=None, at=at)
+        elif row.cancels_at is None and subscription.cancels_at is not None:
+            undo_cancellation(subscription=subscription, by=None, at=at)
+    except NothingToChange:
+        return
+
+
+def _store_card(organization: Organization, data: Json) -> None:
+    customer = data["customer"] if isinstance(data["customer"], Mapping) else {}
+    default = data.get("default_payment_method") or (customer.get("invoice_settings") or {}).get(
+        "default_payment_method"
+    )
+    if words := card_words(default):
+        StripeCustomer.objects.for_organization(organization).update(card=words)
+
+
+def _version(data: Json) -> PlanVersion | None:
+    """Which list it is on, by the prices of its items."""
+    prices = [item["price"]["id"] for item in data["items"]["data"]]
+    found = StripePrice.objects.filter(stripe_id__in=prices).select_related("version__plan").first()
+    return found.version if found is not None else None
+
+
+def stripe_id_of(found: Any) -> str:
+    """An id, whether the object came expanded or not."""
+    return str(found["id"] if isinstance(found, Mapping) else found or "")

@@ -1,0 +1,136 @@
+"""Acts of collectors that charge by themselves: what is paid from when on, and that it has ended.
+
+A collector's periods begin at whole seconds that it chooses; ours take them over, so that both bill the same months.
+"""
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from accounts.models import AuditEvent, Organization, User
+from plans.history import record_end, record_event, record_trial_end
+from plans.laying import lay_periods
+from plans.models import PlanVersion, Subscription, SubscriptionEventKind, SubscriptionStatus
+from plans.services import begin_anew, carry_out_end, lock_organization, reread_locked
+from plans.versions import raise_version
+
+_KIND = SubscriptionEventKind
+
+
+@transaction.atomic
+def subscribe_paid(
+    *,
+    organization: Organization,
+    version: PlanVersion,
+    starts_at: datetime,
+    trial_ends_at: datetime | None,
+    by: User | None,
+    at: datetime,
+) -> Subscription:
+    """Somebody pays for this version: from `starts_at` on, or from the end of a trial. The organization's subscription of
+    now is turned into it (its trial ends, its free plan is left, its closed door opens), or there is a new one.
+
+    Repeating it changes nothing.
+    """
+    organization = lock_organization(organization)
+    subscription = organization.subscriptions.filter(ended_at=None).select_related("version").first()
+    if subscription is not None:
+        subscription = reread_locked(subscription)
+        carry_out_end(subscription, at)
+    if subscription is None or subscription.ended_at is not None:
+        return _start(organization, version, starts_at, trial_ends_at, by, at)
+    _turn(subscription, version, starts_at, trial_ends_at)
+    raise_version(organization)
+    _audit(subscription, by, "subscription.paid", at, plan=version.plan.slug)
+    return subscription
+
+
+@transaction.atomic
+def end_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
+    """It is over at once: calls are refused with 402 `subscription_cancelled` from the next one on. Repeating it changes
+    nothing."""
+    subscription = reread_locked(subscription)
+    if subscription.ended_at is not None:
+        return subscription
+    end = max(at, subscription.started_at)
+    subscription.periods.filter(starts_at__gte=end).delete()
+    subscription.periods.filter(ends_at__gt=end).update(ends_at=end)
+    was, subscription.status, subscription.ended_at = subscription.status, SubscriptionStatus.CANCELLED, end
+    subscription.cancels_at = subscription.next_version = None
+    subscription.save(update_fields=["status", "ended_at", "cancels_at", "next_version"])
+    record_end(subscription, was=was, at=end)
+    raise_version(subscription.organization)
+    _audit(subscription, by, "subscription.ended", at)
+    return subscription
+
+
+def _start(
+    organization: Organization, version: PlanVersion, starts_at: datetime, trial_ends_at: datetime | None,
+    by: User | None, at: datetime,
+) -> Subscription:  # fmt: skip
+    last = organization.subscriptions.order_by("-ended_at").first()
+    start = max(starts_at, last.ended_at) if last is not None and last.ended_at is not None else starts_at
+    subscription = Subscription.objects.create(
+        organization=organization,
+        version=version,
+        status=SubscriptionStatus.ACTIVE,
+        started_at=start,
+        trial_ends_at=trial_ends_at,
+    )
+    lay_periods(subscription, start=start)
+    record_event(subscription, _KIND.STARTED, at=start)
+    raise_version(organization, is_new=last is None)
+    _audit(subscription, by, "subscription.started", at, plan=version.plan.slug)
+    return subscription
+
+
+def _turn(
+    subscription: Subscription, version: PlanVersion, starts_at: datetime, trial_ends_at: datetime | None
+) -> None:
+    """Another version, or the end of a trial, begins months of its own; a trial that goes on keeps its period."""
+    old, was, trial_was = subscription.version, subscription.status, subscription.trial_ends_at
+    goes_on = old.pk == version.pk and (
+        trial_ends_at == trial_was if trial_ends_at else was not in (SubscriptionStatus.TRIALING,)
+    )
+    if was == SubscriptionStatus.TRIALING and trial_was is not None and trial_was <= starts_at:
+        record_trial_end(subscription, at=starts_at)  # the door was closed since, which costs nothing
+    if trial_ends_at is None and trial_was is not None:
+        trial_ends_at = min(trial_was, starts_at)
+    subscription.version, subscription.next_version = version, None
+    subscription.status, subscription.trial_ends_at = SubscriptionStatus.ACTIVE, trial_ends_at
+    subscription.cancels_at = subscription.past_due_since = None
+    subscription.save(
+        update_fields=["version", "next_version", "status", "trial_ends_at", "cancels_at", "past_due_since"]
+    )
+    if not goes_on:
+        starts_at = _after_present(subscription, starts_at)
+        begin_anew(subscription, starts_at)
+    if was == SubscriptionStatus.TRIALING:
+        record_event(subscription, _KIND.TRIAL_CONVERTED, at=starts_at, previous_version=_other(old, version))
+    elif old.pk != version.pk:
+        record_event(subscription, _KIND.PLAN_CHANGED, at=starts_at, previous_version=old)
+    elif was != SubscriptionStatus.ACTIVE:
+        record_event(subscription, _KIND.PAID, at=starts_at)
+
+
+def _after_present(subscription: Subscription, starts_at: datetime) -> datetime:
+    """The present period stays, were it only of a second: calls were counted in it."""
+    present = subscription.periods.filter(ends_at__gt=starts_at).earliest("starts_at")
+    if starts_at > present.starts_at:
+        return starts_at
+    return present.starts_at.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def _other(old: PlanVersion, new: PlanVersion) -> PlanVersion | None:
+    return old if old.pk != new.pk else None
+
+
+def _audit(subscription: Subscription, by: User | None, action: str, at: datetime, **details: str) -> None:
+    AuditEvent.objects.create(
+        organization=subscription.organization,
+        by=by,
+        action=action,
+        target=subscription.public_id,
+        at=at,
+        details=details,
+    )
