@@ -14,6 +14,7 @@ from billing.credits import apply_credit, give_back_credit, grant_credit, with_c
 from billing.documents import Issued, copy_rows
 from billing.models import CollectorName, Invoice, InvoiceState, Statement
 from billing.models.invoice import invoice_public_id
+from billing.stripe.items import make_items
 from core.errors import PortalError
 from core.money import format_money
 
@@ -39,6 +40,8 @@ def make_invoices(
 
     In the transaction that issued them, whose locks of the accounts it needs.
     """
+    by_card = make_items(issued, at=at)
+    issued = [one for one in issued if one.statement_id not in by_card]
     payable = [one for one in issued if one.total_minor > 0]
     copy_rows("billing_invoice", _INVOICE, _rows(payable, at))
     for one in issued:

@@ -275,6 +275,13 @@ if stripe_api_host := env.str(
     "STRIPE_API_HOST", default=""
 ):  # a stand-in: read once, when dj-stripe is imported
     STRIPE_API_HOST = stripe_api_host
+STRIPE_PAGES = (
+    [STRIPE_API_HOST]
+    if stripe_api_host
+    else ["https://checkout.stripe.com", "https://billing.stripe.com"]
+    if STRIPE_SECRET_KEY
+    else []
+)
 DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
 DJSTRIPE_SUBSCRIBER_MODEL = "accounts.Organization"
 # Whether a trial begins only with a card.
@@ -336,7 +343,8 @@ CONTENT_SECURITY_POLICY = {
         "object-src": [NONE],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
-        "form-action": [SELF],
+        # Chromium holds this against redirects too: forms of ours lead on to Stripe's pages.
+        "form-action": [SELF, *STRIPE_PAGES],
     }
 }
 PERMISSIONS_POLICY: dict[str, list[str]] = {

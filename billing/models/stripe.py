@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import Organization
+from billing.models.statement import LineKind, Statement
 from core.ids import public_id
 from core.tenancy import TenantQuerySet
 from plans.models import Meter, Period, Plan, PlanVersion, PriceComponent, Subscription
@@ -156,6 +157,38 @@ class StripeInvoice(models.Model):
 
     def __str__(self) -> str:
         return self.number or self.stripe_id
+
+
+class StripeItem(models.Model):
+    """What Stripe cannot work out itself, as an item of ours on its next invoice: minimums, write-offs, adjustments, usage of
+    a period that an upgrade closed, and the credit of its fee. Written with the statement, told to Stripe once."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="stripe_items")
+    stripe_subscription = models.ForeignKey(StripeSubscription, models.PROTECT, related_name="items")
+    statement = models.ForeignKey(
+        Statement, models.PROTECT, null=True, blank=True, related_name="stripe_items"
+    )
+    period = models.ForeignKey(Period, models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=10, choices=LineKind.choices)
+    text = models.CharField(max_length=250)
+    amount_minor = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+    stripe_id = models.CharField(max_length=ID_LENGTH, blank=True)
+    error = models.CharField(max_length=300, blank=True)
+
+    objects: ClassVar[TenantQuerySet["StripeItem"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=~Q(amount_minor=0), name="stripe_item_something")]
+        indexes = [
+            models.Index(fields=["created_at"], condition=Q(sent_at=None), name="stripe_item_unsent"),
+            models.Index(fields=["stripe_id"], name="stripe_item_id"),
+        ]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class PaymentKind(models.TextChoices):

@@ -16,7 +16,7 @@ from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
 from billing.models import StripeSubscription
 from billing.stripe.checkout import checkout_items, paying
-from billing.stripe.client import once, plain, portal_error, stripe_client
+from billing.stripe.client import for_people, once, plain, stripe_client
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.sync import EXPAND, apply_subscription
 from metering.costs import fee_credit_minor
@@ -51,6 +51,7 @@ def upgrade_price(row: StripeSubscription, version: PlanVersion, *, at: datetime
     return UpgradePrice(version.currency, version.fee_minor, fee_credit_minor(period, at=at))
 
 
+@for_people()
 def change_paid_plan(
     *, organization: Organization, version: PlanVersion, by: User | None, at: datetime
 ) -> Subscription:
@@ -65,14 +66,11 @@ def change_paid_plan(
         row = paying(organization)
         if row is None or row.version_id == version.pk and row.subscription.next_version_id is None:
             raise NothingToChange
-        try:
-            if is_upgrade(row.version, version):
-                _upgrade(organization, row, version, at)
-            else:
-                change_plan(subscription=row.subscription, version=version, by=by, at=at)
-                _follow(Subscription.objects.get(pk=row.subscription_id), row)
-        except stripe.StripeError as error:
-            raise portal_error(error) from error
+        if is_upgrade(row.version, version):
+            _upgrade(organization, row, version, at)
+        else:
+            change_plan(subscription=row.subscription, version=version, by=by, at=at)
+            _follow(Subscription.objects.get(pk=row.subscription_id), row)
     return Subscription.objects.get(pk=row.subscription_id)
 
 
@@ -86,16 +84,14 @@ def keep_paid_plan(*, organization: Organization, by: User | None, at: datetime)
     return _both(organization, undo_cancellation, by, at)
 
 
+@for_people()
 def _both(organization: Organization, act: Any, by: User | None, at: datetime) -> Subscription:
     with customer_lock(organization.pk):
         row = paying(organization)
         if row is None:
             raise NothingToChange
         subscription: Subscription = act(subscription=row.subscription, by=by, at=at)
-        try:
-            _follow(subscription, row)
-        except stripe.StripeError as error:  # ours is taken back with the transaction
-            raise portal_error(error) from error
+        _follow(subscription, row)  # when it fails, ours is taken back with the transaction
     return subscription
 
 

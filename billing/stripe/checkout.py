@@ -6,7 +6,7 @@ from typing import Any
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
 from billing.models import StripePrice, StripeSubscription
-from billing.stripe.client import StripeNotConfigured, is_configured, plain, stripe_client
+from billing.stripe.client import StripeNotConfigured, for_people, is_configured, plain, stripe_client
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.sync import apply_subscription
 from core.errors import PortalError
@@ -35,6 +35,7 @@ def paying(organization: Organization) -> StripeSubscription | None:
     return rows.select_related("version__plan", "subscription").first()
 
 
+@for_people()
 def start_checkout(
     *,
     organization: Organization,
@@ -47,7 +48,7 @@ def start_checkout(
     """The address of a page of Stripe where the customer pays for this list; it leads back to `return_url`.
 
     A trial that goes on for more than two days goes on at Stripe. An earlier page that was not finished is closed. Raises
-    Forbidden, AlreadyPaying, PlanNotAtStripe, StripeNotConfigured or stripe.StripeError.
+    Forbidden, AlreadyPaying, PlanNotAtStripe, StripeNotConfigured, StripeAway or StripeRefused.
     """
     check_can_decide_plan(by, organization)
     if not is_configured():
@@ -78,10 +79,12 @@ def start_checkout(
     return str(made.url)
 
 
+@for_people()
 def finish_checkout(*, organization: Organization, session_id: str, at: datetime) -> bool:
     """Fetch the session that the browser came back from, so that nobody waits for a webhook; whether it is paid.
 
-    A session of somebody else is as unknown as one that does not exist. Raises stripe.StripeError.
+    A session of somebody else is as unknown as one that does not exist. Raises StripeAway or
+    StripeRefused.
     """
     session = plain(stripe_client().v1.checkout.sessions.retrieve(session_id, {"expand": ["subscription"]}))
     if session.get("client_reference_id") != organization.public_id or session["status"] != "complete":
@@ -93,8 +96,9 @@ def finish_checkout(*, organization: Organization, session_id: str, at: datetime
         return apply_subscription(found, at=at) is not None
 
 
+@for_people()
 def portal_url(*, organization: Organization, return_url: str, by: User | None) -> str:
-    """Stripe's customer portal: payment method, addresses, tax ids. Raises Forbidden or stripe.StripeError."""
+    """Stripe's customer portal: payment method, addresses, tax ids. Raises Forbidden, StripeAway or StripeRefused."""
     check_can_decide_plan(by, organization)
     customer = ensure_customer(organization)
     made = stripe_client().v1.billing_portal.sessions.create(

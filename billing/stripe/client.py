@@ -3,6 +3,8 @@
 Every write carries an idempotency key of ours, so that an act that is repeated has one effect (Stripe keeps keys for a day).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -66,6 +68,15 @@ def is_away(error: stripe.StripeError) -> bool:
     if isinstance(error, stripe.APIConnectionError | stripe.RateLimitError):
         return True
     return error.http_status is None or error.http_status >= 500
+
+
+@contextmanager
+def for_people() -> Iterator[None]:
+    """Acts that a person waits for raise PortalError, never Stripe's errors."""
+    try:
+        yield
+    except stripe.StripeError as error:
+        raise portal_error(error) from error
 
 
 def portal_error(error: stripe.StripeError) -> PortalError:

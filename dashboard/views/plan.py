@@ -1,5 +1,8 @@
 """The plan: what it includes, change, cancel, undo."""
 
+from datetime import datetime
+
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -7,16 +10,26 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import Role
 from billing.adviser import find_advice
+from billing.stripe.changes import (
+    UpgradePrice,
+    cancel_paid_plan,
+    change_paid_plan,
+    keep_paid_plan,
+    upgrade_price,
+)
+from billing.stripe.checkout import paying, start_checkout, takes_cards
 from core.clock import now
 from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
+from dashboard.payment_card import payment_card
 from dashboard.plan_cards import plan_card
 from dashboard.plan_status import plan_status
 from dashboard.price_lists import choose_lists
+from dashboard.views.payment import ToStripe, absolute
 from plans.caps import dropped_caps, newest_caps
 from plans.models import PlanVersion, Subscription
 from plans.queries import current_subscription, newest_version, public_plans, public_versions
-from plans.services import cancel_subscription, change_plan, preview_change, undo_cancellation
+from plans.services import cancel_subscription, change_plan, is_upgrade, preview_change, undo_cancellation
 
 DECIDERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
 
@@ -35,7 +48,8 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
     error = ""
     if request.method == "POST":
         try:
-            change_plan(subscription=subscription, version=version, by=request.user, at=at)
+            if checkout := _change(request, subscription, version, at):
+                return ToStripe(checkout)
         except PortalError as refused:
             error = refused.detail
         else:
@@ -48,6 +62,8 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
         "card": plan_card(version, signed_in=True),
         "change": preview_change(subscription=subscription, version=version, at=at),
         "lost": sorted(set(subscription.version.texts) - set(version.texts)),
+        "upgrade_price": _upgrade_price(request, version, at),
+        "by_checkout": _needs_checkout(request, subscription, version, at),
         "caps_lost": dropped_caps(newest_caps(request.organization, at=at), version.currency),
     }
     return render(request, "dashboard/plan_change.html", context, status=422 if error else 200)
@@ -59,7 +75,11 @@ def plan_cancel(request: MemberRequest) -> HttpResponse:
     if request.POST.get("confirm", "").strip() != request.organization.name:
         context = _context(request) | {"cancel_error": "That is not the organization's name."}
         return render(request, "dashboard/plan.html", context, status=422)
-    subscription = cancel_subscription(subscription=_subscription(request), by=request.user, at=now())
+    at, owner = now(), request.organization
+    if paying(owner) is not None:
+        subscription = cancel_paid_plan(organization=owner, by=request.user, at=at)
+    else:
+        subscription = cancel_subscription(subscription=_subscription(request), by=request.user, at=at)
     messages.success(
         request,
         f"Cancelled. Your keys work until {subscription.cancels_at:%-d %B %Y}; you can undo it until then.",
@@ -70,9 +90,45 @@ def plan_cancel(request: MemberRequest) -> HttpResponse:
 @require_POST
 @member_page(*DECIDERS)
 def plan_keep(request: MemberRequest) -> HttpResponse:
-    undo_cancellation(subscription=_subscription(request), by=request.user, at=now())
+    at, owner = now(), request.organization
+    if paying(owner) is not None:
+        keep_paid_plan(organization=owner, by=request.user, at=at)
+    else:
+        undo_cancellation(subscription=_subscription(request), by=request.user, at=at)
     messages.success(request, "The cancellation is undone. Nothing changes for your keys.")
     return redirect("dashboard:plan")
+
+
+def _change(request: MemberRequest, subscription: Subscription, version: PlanVersion, at: datetime) -> str:
+    """Carry the change out, where it is paid; '' then. Else the address of the page where it is paid first."""
+    if paying(request.organization) is not None:
+        change_paid_plan(organization=request.organization, version=version, by=request.user, at=at)
+        return ""
+    if _needs_checkout(request, subscription, version, at):
+        return start_checkout(
+            organization=request.organization, version=version, return_url=absolute("dashboard:payment-return"),
+            cancel_url=absolute("dashboard:plan"), by=request.user, at=at,
+        )  # fmt: skip
+    change_plan(subscription=subscription, version=version, by=request.user, at=at)
+    return ""
+
+
+def _needs_checkout(
+    request: MemberRequest, subscription: Subscription, version: PlanVersion, at: datetime
+) -> bool:
+    """A paid plan without a payment method: at once, unless a trial without a card goes before it."""
+    if version.is_free or paying(request.organization) is not None or not takes_cards(version):
+        return False
+    has_trial = bool(version.trial_days) and not settings.STRIPE_TRIAL_NEEDS_CARD
+    return not has_trial or request.organization.subscriptions.exclude(trial_ends_at=None).exists()
+
+
+def _upgrade_price(request: MemberRequest, version: PlanVersion, at: datetime) -> UpgradePrice | None:
+    """What an upgrade charges at once, where the plan is paid by card."""
+    row = paying(request.organization)
+    return (
+        upgrade_price(row, version, at=at) if row is not None and is_upgrade(row.version, version) else None
+    )
 
 
 def _context(request: MemberRequest) -> dict[str, object]:
@@ -88,6 +144,7 @@ def _context(request: MemberRequest) -> dict[str, object]:
         "choice": choice,
         "plans": [plan_card(version, current=current, signed_in=True) for version in versions],
         "card": plan_card(subscription.version, current=current, signed_in=True),
+        "payment": payment_card(request.organization, subscription),
         "can_decide": request.membership.role in DECIDERS,
     }
 

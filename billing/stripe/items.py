@@ -1,0 +1,177 @@
+"""Lines of statements that Stripe does not work out itself, as invoice items: written with the statement, then sent.
+
+Of a period that ran to its end Stripe bills the fee and what its meters count. Ours are: what no price of Stripe's can say
+(minimum, write-off above a cap, adjustments), and the usage of a period that an upgrade closed.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import stripe
+import structlog
+from django.db.models import F, Q
+
+from billing.documents import Issued
+from billing.drafts import DraftLine
+from billing.models import (
+    LineKind,
+    StripeCustomer,
+    StripeInvoice,
+    StripeItem,
+    StripePrice,
+    StripeSubscription,
+)
+from billing.stripe.client import is_away, once, stripe_client
+from billing.stripe.customers import customer_lock
+from core.any_of import any_of
+from core.one_by_one import one_by_one
+from plans.dimensions import match_text
+
+log = structlog.get_logger(__name__)
+_OLDEST_FIRST = ("created_at", "pk")
+TEXT_LENGTH = 250
+
+
+def make_items(issued: Sequence[Issued], *, at: datetime) -> set[int]:
+    """Items for the documents that are paid by card; the ids of these documents. In the transaction that issued them."""
+    payers = _payers(one.draft.subscription_id for one in issued)
+    found: list[StripeItem] = []
+    by_card: set[int] = set()
+    for one in issued:
+        row = _payer(payers.get(one.draft.subscription_id, []), one.draft.starts_at)
+        if row is None:
+            continue
+        by_card.add(one.statement_id)
+        replaced = (
+            row.ended_at is not None and row.ended_at <= one.draft.ends_at and _has_follower(row, payers)
+        )
+        found += _items_of(one, row, replaced=replaced, at=at)
+    StripeItem.objects.bulk_create(found)
+    return by_card
+
+
+def send_items(*, at: datetime, limit: int = 500) -> int:
+    """Tell Stripe of items that it does not have yet; how many. What fails is logged and tried again by the next beat."""
+    ids = (
+        StripeItem.objects.filter(sent_at=None, error="")
+        .order_by(*_OLDEST_FIRST)
+        .values_list("pk", flat=True)
+    )
+    return one_by_one(ids[:limit], lambda pk: _send(pk, at), failed="stripe_item_not_sent")
+
+
+def _payers(subscription_ids: Iterable[int]) -> dict[int, list[StripeSubscription]]:
+    rows = StripeSubscription.objects.filter(subscription_id__in=any_of(set(subscription_ids)))
+    found: dict[int, list[StripeSubscription]] = {}
+    for row in rows.order_by("started_at"):
+        found.setdefault(row.subscription_id, []).append(row)
+    return found
+
+
+def _payer(rows: Sequence[StripeSubscription], starts_at: datetime) -> StripeSubscription | None:
+    """Stripe's subscription that this period belongs to: the last one that had begun with it."""
+    begun = [row for row in rows if row.started_at.replace(microsecond=0) <= starts_at]
+    return next((row for row in reversed(begun) if row.ended_at is None or row.ended_at > starts_at), None)
+
+
+def _has_follower(row: StripeSubscription, payers: dict[int, list[StripeSubscription]]) -> bool:
+    return any(
+        other.started_at == row.ended_at for other in payers[row.subscription_id] if other.pk != row.pk
+    )
+
+
+def _items_of(one: Issued, row: StripeSubscription, *, replaced: bool, at: datetime) -> list[StripeItem]:
+    metered = set() if replaced else _metered(row)
+    items = []
+    for line in one.draft.lines:
+        amount = _our_amount(line, metered, row, one.draft.period_id)
+        if amount:
+            items.append(
+                StripeItem(
+                    organization_id=one.draft.organization_id, stripe_subscription=row, statement_id=one.statement_id,
+                    period_id=line.of_period_id or one.draft.period_id, kind=line.kind, text=_text(line),
+                    amount_minor=amount, currency=one.draft.currency, created_at=at,
+                )
+            )  # fmt: skip
+    return items
+
+
+def _our_amount(
+    line: DraftLine, metered: set[tuple[str, str]], row: StripeSubscription, period_id: int
+) -> int:
+    """What of a line is not charged by Stripe itself, minor units."""
+    if line.kind == LineKind.FEE:
+        return 0  # Stripe's, in advance
+    if line.kind == LineKind.USAGE and (line.meter, line.dimension) in metered:
+        return 0
+    if line.kind == LineKind.FEE_CREDIT:
+        given = StripeItem.objects.filter(
+            stripe_subscription=row, kind=LineKind.FEE_CREDIT, period_id=period_id
+        )
+        return line.amount_minor - sum(given.values_list("amount_minor", flat=True))
+    return line.amount_minor
+
+
+def _metered(row: StripeSubscription) -> set[tuple[str, str]]:
+    prices = StripePrice.objects.filter(version_id=row.version_id).exclude(meter=None)
+    return {
+        (price.component.meter.slug, match_text(price.component.match.items()))
+        for price in prices.select_related("component__meter")
+        if price.component is not None
+    }
+
+
+def _text(line: DraftLine) -> str:
+    return (f"{line.text} ({line.dimension})" if line.dimension else line.text)[:TEXT_LENGTH]
+
+
+def _send(pk: int, at: datetime) -> bool:
+    organization_id = StripeItem.objects.values_list("organization_id", flat=True).get(pk=pk)
+    with customer_lock(organization_id):
+        item = StripeItem.objects.select_related("stripe_subscription").get(pk=pk)
+        if item.sent_at is not None:
+            return False
+        try:
+            item.stripe_id = _create(item)
+        except stripe.StripeError as error:
+            if is_away(error):
+                raise
+            item.error = str(error)[:300]
+            item.save(update_fields=["error"])
+            log.error("stripe_item_refused", item=pk, error=str(error))
+            return False
+        item.sent_at = at
+        item.save(update_fields=["stripe_id", "sent_at"])
+    return True
+
+
+def _create(item: StripeItem) -> str:
+    """On the draft of the period's own invoice; else on the customer's next one, which is made where none would come."""
+    client = stripe_client()
+    customer = StripeCustomer.objects.get(organization_id=item.organization_id).stripe_id
+    params: Any = {
+        "customer": customer,
+        "amount": item.amount_minor,
+        "currency": item.currency.lower(),
+        "description": item.text,
+        "metadata": {"farebox_item": str(item.pk)},
+    }
+    draft = _draft(item)
+    if draft is not None:
+        params["invoice"] = draft.stripe_id
+    made = client.v1.invoice_items.create(params, once("item", item.pk))
+    goes_on = StripeSubscription.objects.filter(organization_id=item.organization_id, ended_at=None).exists()
+    if draft is None and not goes_on and item.amount_minor > 0:
+        alone: Any = {"customer": customer, "auto_advance": True, "pending_invoice_items_behavior": "include"}
+        client.v1.invoices.create(alone, once("alone", item.pk))
+    return made.id
+
+
+def _draft(item: StripeItem) -> StripeInvoice | None:
+    rows = StripeInvoice.objects.filter(organization_id=item.organization_id, state="draft")
+    return (
+        rows.filter(Q(stripe_subscription=item.stripe_subscription) | Q(stripe_subscription=None))
+        .order_by(F("created_at").desc())
+        .first()
+    )

@@ -1,0 +1,52 @@
+"""How an organization pays, in words, with what to do next: on the plan page and beside its invoices."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from accounts.models import Organization
+from billing.models import PaymentEntry, StripeCustomer, StripeInvoice
+from billing.stripe.checkout import paying, takes_cards
+from plans.models import Subscription
+
+TIMELINE_LENGTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentCard:
+    """`pays` a subscription runs at Stripe; `can_pay` the present plan can be paid by card now; `card` names the card."""
+
+    pays: bool
+    can_pay: bool
+    is_customer: bool
+    card: str
+    price: str
+    next_charge: datetime | None
+
+
+def payment_card(organization: Organization, subscription: Subscription) -> PaymentCard | None:
+    """None where nothing is to be paid by card: a free plan, or an installation without Stripe and no history with it."""
+    row = paying(organization)
+    customer = StripeCustomer.objects.for_organization(organization).first()
+    can_pay = row is None and not subscription.version.is_free and takes_cards(subscription.version)
+    if row is None and customer is None and not can_pay:
+        return None
+    return PaymentCard(
+        pays=row is not None,
+        can_pay=can_pay,
+        is_customer=customer is not None,
+        card=customer.card if customer is not None else "",
+        price=str(subscription.version.plan.name),
+        next_charge=row.current_period_end if row is not None and row.cancels_at is None else None,
+    )
+
+
+def card_invoices(organization: Organization, *, limit: int = 50) -> list[StripeInvoice]:
+    """What Stripe asked for, newest first; drafts are not shown."""
+    rows = StripeInvoice.objects.for_organization(organization).exclude(state="draft")
+    return list(rows.order_by("-created_at", "-pk")[:limit])
+
+
+def payment_timeline(organization: Organization) -> list[PaymentEntry]:
+    """What was paid, failed, went back: the last things that happened."""
+    rows = PaymentEntry.objects.for_organization(organization).select_related("invoice")
+    return list(rows[:TIMELINE_LENGTH])

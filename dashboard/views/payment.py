@@ -1,0 +1,86 @@
+"""To the payment pages and back: Checkout, and the customer portal for cards, addresses and tax ids."""
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.models import Role
+from billing.stripe.checkout import finish_checkout, portal_url, start_checkout
+from core.clock import now
+from core.errors import NotFound, PortalError
+from dashboard.access import MemberRequest, member_page
+from plans.models import PlanVersion, Subscription
+from plans.queries import current_subscription
+
+PAYERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
+
+
+class ToStripe(HttpResponseRedirect):
+    """303: the form was posted to us, the page is fetched."""
+
+    status_code = 303
+
+
+@require_POST
+@member_page(*PAYERS)
+def pay(request: MemberRequest) -> HttpResponse:
+    """Pay for the present plan."""
+    try:
+        url = start_checkout(
+            organization=request.organization,
+            version=_version(request),
+            return_url=absolute("dashboard:payment-return"),
+            cancel_url=absolute("dashboard:plan"),
+            by=request.user,
+            at=now(),
+        )
+    except PortalError as error:
+        messages.error(request, f"{error.title}. {error.detail}")
+        return redirect("dashboard:plan")
+    return ToStripe(url)
+
+
+@require_safe
+@member_page()
+def payment_return(request: MemberRequest) -> HttpResponse:
+    """Where Checkout leads back to. The session is fetched here: nobody waits for a webhook."""
+    try:
+        session_id = request.GET.get("session_id", "")
+        paid = bool(session_id) and finish_checkout(
+            organization=request.organization, session_id=session_id, at=now()
+        )
+    except PortalError as error:
+        messages.warning(request, f"{error.title}. Your plan changes as soon as it does.")
+        return redirect("dashboard:plan")
+    if paid:
+        messages.success(request, "Paid. Your live keys work.")
+    else:
+        messages.warning(request, "Nothing was paid yet. You can try again.")
+    return redirect("dashboard:plan")
+
+
+@require_POST
+@member_page(*PAYERS)
+def payment_portal(request: MemberRequest) -> HttpResponse:
+    try:
+        url = portal_url(
+            organization=request.organization, return_url=absolute("dashboard:plan"), by=request.user
+        )
+    except PortalError as error:
+        messages.error(request, f"{error.title}. {error.detail}")
+        return redirect("dashboard:plan")
+    return ToStripe(url)
+
+
+def _version(request: MemberRequest) -> PlanVersion:
+    try:
+        return current_subscription(request.organization, at=now()).version
+    except Subscription.DoesNotExist:
+        raise NotFound from None
+
+
+def absolute(name: str) -> str:
+    return f"{settings.PORTAL_URL}{reverse(name)}"
