@@ -36,7 +36,7 @@ def subscribe_paid(
     subscription = organization.subscriptions.filter(ended_at=None).select_related("version").first()
     if subscription is not None:
         subscription = reread_locked(subscription)
-        carry_out_end(subscription, at)
+        carry_out_end(subscription, at=at)
     if subscription is None or subscription.ended_at is not None:
         return _start(organization, version, starts_at, trial_ends_at, by, at)
     _turn(subscription, version, starts_at, trial_ends_at)
@@ -104,7 +104,7 @@ def _turn(
     )
     if not goes_on:
         starts_at = _after_present(subscription, starts_at)
-        begin_anew(subscription, starts_at)
+        begin_anew(subscription, at=starts_at)
     if was == SubscriptionStatus.TRIALING:
         record_event(subscription, _KIND.TRIAL_CONVERTED, at=starts_at, previous_version=_other(old, version))
     elif old.pk != version.pk:

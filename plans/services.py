@@ -307,14 +307,14 @@ def _roll(subscription_pk: int, at: datetime) -> bool:
     subscription = reread_locked(Subscription.objects.select_related("organization").get(pk=subscription_pk))
     if subscription.ended_at is not None:
         return False
-    changed = carry_out_end(subscription, at) or _take_next(subscription, at)
+    changed = carry_out_end(subscription, at=at) or _take_next(subscription, at)
     laid = 0 if subscription.ended_at else lay_ahead(subscription, at)
     if changed or laid:
         raise_version(subscription.organization)
     return bool(changed or laid)
 
 
-def carry_out_end(subscription: Subscription, at: datetime) -> bool:
+def carry_out_end(subscription: Subscription, *, at: datetime) -> bool:
     """A cancelled subscription ends at the moment it was cancelled for."""
     end = subscription.cancels_at
     if end is None or end > at:
@@ -352,7 +352,7 @@ def _restart(
     by: User | None,
     at: datetime,
 ) -> Subscription:
-    carry_out_end(old, at)
+    carry_out_end(old, at=at)
     if old.ended_at is None:
         old.periods.filter(starts_at__gte=at).delete()
         old.periods.filter(ends_at__gt=at).update(ends_at=at)
@@ -403,7 +403,7 @@ def _upgrade(
         ]
     )
     record_event(subscription, SubscriptionEventKind.PLAN_CHANGED, at=at, previous_version=old)
-    begin_anew(subscription, at)
+    begin_anew(subscription, at=at)
 
 
 def _resume_after_trial(subscription: Subscription, at: datetime) -> None:
@@ -413,10 +413,10 @@ def _resume_after_trial(subscription: Subscription, at: datetime) -> None:
     _take_next(subscription, at)
     if subscription.status == SubscriptionStatus.TRIALING:  # on Free it has become active: nothing was closed
         record_trial_end(subscription, at=at)
-        begin_anew(subscription, at)
+        begin_anew(subscription, at=at)
 
 
-def begin_anew(subscription: Subscription, at: datetime) -> None:
+def begin_anew(subscription: Subscription, *, at: datetime) -> None:
     """Close the present period and begin another with an anchor of its own."""
     subscription.periods.filter(starts_at__gte=at).delete()
     subscription.periods.filter(ends_at__gt=at).update(ends_at=at)
