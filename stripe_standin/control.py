@@ -1,0 +1,107 @@
+"""The private controls, JSON in and out: `/_standin/...`. The real Stripe has nothing like them.
+
+GET  health, faults, violations, requests, hooks, settings
+POST faults {kind, method, path, type, times, seconds, chance} · DELETE faults
+POST settings {name: value} · POST reset · POST clock/advance {seconds} or {to} · POST hooks/wait {seconds}
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from stripe_standin import clock
+from stripe_standin.world import Settings, World
+
+Answer = tuple[int, Any]
+
+
+def answer(world: World, method: str, path: str, body: str) -> Answer:
+    action = _ACTIONS.get((method, path.removeprefix("/_standin").strip("/")))
+    if action is None:
+        return 404, {"error": "unknown control"}
+    try:
+        sent = json.loads(body) if body else {}
+        return 200, action(world, sent)
+    except (ValueError, TypeError) as error:
+        return 400, {"error": str(error)}
+
+
+def _health(world: World, sent: Any) -> Any:
+    return {"ok": True, "now": world.now(), "webhooks_pending": world.hooks.pending}
+
+
+def _faults(world: World, sent: Any) -> Any:
+    return world.faults.listed()
+
+
+def _add_fault(world: World, sent: Any) -> Any:
+    with world.lock:
+        return asdict(world.faults.add(sent))
+
+
+def _clear_faults(world: World, sent: Any) -> Any:
+    with world.lock:
+        world.faults.clear()
+    return world.faults.listed()
+
+
+def _violations(world: World, sent: Any) -> Any:
+    return {"violations": world.violations, "judged": world.judge is not None}
+
+
+def _requests(world: World, sent: Any) -> Any:
+    return world.requests
+
+
+def _hooks(world: World, sent: Any) -> Any:
+    return {"counters": world.hooks.counters, "pending": world.hooks.pending, "log": world.hooks.log}
+
+
+def _wait_hooks(world: World, sent: Any) -> Any:
+    return {"idle": world.hooks.wait(float(sent.get("seconds", 10))), "pending": world.hooks.pending}
+
+
+def _settings(world: World, sent: Any) -> Any:
+    if unknown := set(sent) - set(asdict(Settings())):
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    for name, value in sent.items():
+        setattr(world.settings, name, value)
+    return asdict(world.settings)
+
+
+def _reset(world: World, sent: Any) -> Any:
+    """Forget everything but the endpoints given on the command line."""
+    with world.lock:
+        kept = [each for each in world.store.where("webhook_endpoint") if each.get("_given")]
+        world.store.clear()
+        for endpoint in kept:
+            world.store.add(endpoint)
+        world.faults.clear()
+        world.violations.clear()
+        world.requests.clear()
+        world.settings = Settings()
+    return {"ok": True}
+
+
+def _advance(world: World, sent: Any) -> Any:
+    """Move the clock of everything without a test clock, doing what falls due on the way."""
+    to = int(sent["to"]) if "to" in sent else world.now() + int(sent["seconds"])
+    clock.advance_wall(world, to)
+    return {"now": world.now()}
+
+
+_ACTIONS: dict[tuple[str, str], Callable[[World, Any], Any]] = {
+    ("GET", "health"): _health,
+    ("GET", "faults"): _faults,
+    ("POST", "faults"): _add_fault,
+    ("DELETE", "faults"): _clear_faults,
+    ("GET", "violations"): _violations,
+    ("GET", "requests"): _requests,
+    ("GET", "hooks"): _hooks,
+    ("POST", "hooks/wait"): _wait_hooks,
+    ("GET", "settings"): _settings,
+    ("POST", "settings"): _settings,
+    ("POST", "reset"): _reset,
+    ("POST", "clock/advance"): _advance,
+}

@@ -1,0 +1,9 @@
+"""The API's resources. Importing a module registers its routes."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+
+def load() -> None:
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
