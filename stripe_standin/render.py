@@ -74,7 +74,7 @@ def shown(world: "World", obj: Obj) -> Obj:
 
 def render(world: "World", answer: Any, expand: list[str]) -> Any:
     """`answer` is a stored object or a list object of stored ones."""
-    if answer.get("object") == "list":
+    if answer.get("object") in ("list", "search_result"):
         result = answer | {"data": [shown(world, each) for each in answer["data"]]}
     else:
         result = shown(world, answer)
