@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -184,6 +185,9 @@ class Handler(BaseHTTPRequestHandler):
                 return 200, self._handle()
             except StripeError as error:
                 return error.status, error.body()
+            except Exception:  # a fault of the stand-in: shown to whoever asks for violations, answered as Stripe would
+                world.violations.append(f"{self.command} {self.route}: {traceback.format_exc()}")
+                return 500, _broken().body()
             finally:
                 world.request = {"id": None, "idempotency_key": None}
                 world.store.dirty = world.store.dirty or self.command != "GET"

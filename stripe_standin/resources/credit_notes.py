@@ -43,7 +43,7 @@ def create(world: World, params: Params) -> Obj:
         memo=params.text("memo"),
         metadata=params.metadata(),
         number=f"{invoice['number']}-CN-{count:02d}",
-        pdf=f"{world.base}/credit_notes/pdf",
+        pdf="",
         post_payment_amount=0,
         pre_payment_amount=0,
         reason=params.text("reason"),
@@ -53,6 +53,7 @@ def create(world: World, params: Params) -> Obj:
         total_excluding_tax=total,
         type="pre_payment",
     )
+    note["pdf"] = f"{world.base}/credit_notes/{note['id']}/pdf"
     params.text("email_type")
     _settle(world, params, invoice, note)
     for line in lines:
