@@ -89,6 +89,8 @@ class World:
             "type": kind,
         }
         self.store.add(made)
+        if self.judge:
+            self.violations += self.judge("GET", f"/v1/events/{made['id']}", "", "", 200, made)
         self.hooks.send(made)
         return made
 
