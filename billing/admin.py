@@ -18,7 +18,10 @@ from billing.models import (
     StatementLine,
     StatementTier,
 )
+from billing.stripe_admin import StripeFindingAdmin, StripeMeterAdmin, StripePriceAdmin, StripeProductAdmin
 from core.readonly_admin import ReadOnlyAdmin
+
+__all__ = ["StripeFindingAdmin", "StripeMeterAdmin", "StripePriceAdmin", "StripeProductAdmin"]
 
 
 @admin.register(BillingAccount)

@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
 from billing.models import SimulationRun, SimulationState
+from billing.stripe import publishing
 from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
@@ -65,3 +66,15 @@ def simulate(run_id: int) -> None:
     run = SimulationRun.objects.select_related("version__plan", "plan").filter(pk=run_id).first()
     if run is not None and simulator.run_simulation(run=run, at=now(), clock=now):
         log.info("simulation_done", run=run.public_id, customers=len(run.outcomes))
+
+
+@shared_task(name="billing.stripe_lay_out")
+def stripe_lay_out() -> None:
+    """Versions that Stripe does not have all prices of; asked again by beat until it has them."""
+    publishing.lay_out_incomplete(at=now())
+
+
+@shared_task(name="billing.stripe_check_catalogue")
+def stripe_check_catalogue() -> None:
+    """Once a night: what differs becomes a finding, and unused prices go off sale."""
+    publishing.check_nightly(at=now())

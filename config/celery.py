@@ -73,6 +73,15 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "stripe-lay-out": {
+        "task": "billing.stripe_lay_out",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
+    "stripe-check-catalogue": {
+        "task": "billing.stripe_check_catalogue",
+        "schedule": crontab(hour="3", minute="30"),
+    },
     "reconcile": {
         "task": "metering.reconcile",
         "schedule": crontab(hour="2", minute="40"),

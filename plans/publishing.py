@@ -10,6 +10,7 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, QuerySet
+from django.dispatch import Signal
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_sell
@@ -19,6 +20,8 @@ from plans.models import Plan, PlanVersion, VersionState
 from plans.version_checks import version_faults
 
 log = structlog.get_logger(__name__)
+# Sent within the transaction, with `version`: for what lies above (billing tells Stripe), which waits for the commit.
+version_published = Signal()
 _COPIED = (
     "currency", "interval", "fee_minor", "minimum_minor", "over_cap", "concurrency", "trial_days", "features", "texts",
 )  # fmt: skip
@@ -54,6 +57,7 @@ def publish_version(*, version: PlanVersion, by: User | None, at: datetime) -> P
     record_audit(
         organization=version.plan.organization, by=by, action="plan.published", target=str(version), at=at
     )
+    version_published.send(PlanVersion, version=version)
     return version
 
 

@@ -1,7 +1,8 @@
 """Making the catalogue at Stripe: what is missing is made, what is off sale and unused is taken off, nothing else.
 
 No price is edited but for `active`. Whatever was made and whose answer was lost is found again (by metadata, meters by
-event name) and taken as ours when it is what we would make; within a day also by its idempotency key.
+event name) and taken as ours when it is what we would make. Two runs at once are kept apart by idempotency keys, which
+hold for an hour of ours only: Stripe repeats also a 500 for a day.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ from billing.stripe.client import is_away, once, plain
 from plans.models import PlanVersion, PriceComponent
 
 log = structlog.get_logger(__name__)
+_NOT_THIS_ONE = (stripe.AuthenticationError, stripe.PermissionError)  # every other version meets them, too
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ def apply_catalogue(*, version: PlanVersion | None = None, at: datetime) -> Appl
     Run again, nothing is left to do. One version that Stripe refuses holds no other back. Raises StripeNotConfigured,
     and stripe.StripeError when Stripe does not answer; what was made until then stays.
     """
-    work = _Work(Account())
+    work = _Work(Account(), at)
     for wanted in wanted_versions(at=at):
         if version is None or wanted.pk == version.pk:
             work.attempt(wanted, work.lay_out)
@@ -63,15 +65,20 @@ def apply_catalogue(*, version: PlanVersion | None = None, at: datetime) -> Appl
 class _Work:
     """One run over one look at Stripe's account."""
 
-    def __init__(self, account: Account) -> None:
-        self.account = account
+    def __init__(self, account: Account, at: datetime) -> None:
+        self.account, self.at = account, at
         self.applied = Applied()
+
+    def once(self, what: str, payload: Payload, replaced: str) -> stripe.RequestOptions:
+        """One object for a payload; another one where the one before is gone (the account was changed)."""
+        text = json.dumps([payload, replaced, f"{self.at:%Y-%m-%dT%H}"], sort_keys=True)
+        return once("catalogue", what, hashlib.sha256(text.encode()).hexdigest()[:32])
 
     def attempt(self, version: PlanVersion, act: Callable[[PlanVersion], None]) -> None:
         try:
             act(version)
         except stripe.StripeError as error:
-            if is_away(error):
+            if is_away(error) or isinstance(error, _NOT_THIS_ONE):
                 raise
             self.applied.failed.append(f"{version}: {error.user_message or error}")
             log.warning("stripe_catalogue_refused", version=str(version), error=str(error))
@@ -105,7 +112,7 @@ class _Work:
         theirs = there.get(row.stripe_id) if row else self._lost_product(version.plan.slug)
         if theirs is None:
             replaced = row.stripe_id if row else ""
-            made = self.account.api.products.create(payload, _once("product", payload, replaced))  # type: ignore[arg-type]
+            made = self.account.api.products.create(payload, self.once("product", payload, replaced))  # type: ignore[arg-type]
             theirs = there[made.id] = plain(made)
             self.applied.done.append(f"product {payload['name']} made ({made.id})")
         stripe_id = str(theirs["id"])
@@ -132,7 +139,7 @@ class _Work:
         theirs = self.account.meters.get(row.stripe_id) if row else self._lost_meter(payload)
         if theirs is None:
             replaced = row.stripe_id if row else ""
-            made = self.account.api.billing.meters.create(payload, _once("meter", payload, replaced))  # type: ignore[arg-type]
+            made = self.account.api.billing.meters.create(payload, self.once("meter", payload, replaced))  # type: ignore[arg-type]
             theirs = self.account.meters[made.id] = plain(made)
             self.applied.done.append(f"meter {event} made ({made.id})")
         elif theirs["status"] != "active":
@@ -173,7 +180,7 @@ class _Work:
                 )
                 return
             replaced = row.stripe_id if row else ""
-            made = self.account.api.prices.create(payload, _once("price", payload, replaced))  # type: ignore[arg-type]
+            made = self.account.api.prices.create(payload, self.once("price", payload, replaced))  # type: ignore[arg-type]
             theirs = there[made.id] = plain(made)
             self.applied.done.append(f"price {entry.name} made ({made.id})")
         elif not theirs["active"]:
@@ -213,9 +220,3 @@ def _meter_name(component: PriceComponent) -> str:
 
 def _oldest(found: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
     return min(found, key=lambda each: (each["created"], each["id"]), default=None)
-
-
-def _once(what: str, payload: Payload, replaced: str) -> stripe.RequestOptions:
-    """The same object for the same payload; another one where the one before is gone (an account was changed)."""
-    text = json.dumps([payload, replaced], sort_keys=True)
-    return once("catalogue", what, hashlib.sha256(text.encode()).hexdigest()[:32])

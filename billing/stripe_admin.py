@@ -1,0 +1,88 @@
+"""What of the catalogue is at Stripe, for staff: our rows, and whether the last check found them in step. No page here asks
+Stripe anything; the nightly check and `manage.py stripe_catalogue diff` do."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Model, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+
+from billing.models import FindingKind, StripeFinding, StripeMeter, StripePrice, StripeProduct
+from billing.stripe.catalogue_sync import last_check
+from core.readonly_admin import ReadOnlyAdmin
+
+
+class InStep(admin.SimpleListFilter):
+    title, parameter_name = "in step with Stripe", "in_step"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Yes"), ("no", "No")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in ("yes", "no"):
+            return queryset
+        return queryset.filter(finding__isnull=self.value() == "yes")
+
+
+class CheckedAdmin(ReadOnlyAdmin):
+    """Says above the list when it was held against Stripe last."""
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        at = last_check()
+        when = f"{at:%d %b %Y %H:%M} UTC" if at else "not yet (or not known any more)"
+        return super().changelist_view(
+            request, {"subtitle": f"Held against Stripe last: {when}"} | (extra_context or {})
+        )
+
+
+class MirroredAdmin(CheckedAdmin):
+    list_filter: ClassVar[Any] = (InStep,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        differs = StripeFinding.objects.filter(
+            kind=FindingKind.PRICE, closed_at=None, subject=OuterRef("stripe_id")
+        )
+        rows: QuerySet[Any] = super().get_queryset(request)
+        annotated: QuerySet[Any] = rows.annotate(finding=Subquery(differs.values("text")[:1]))
+        return annotated
+
+    @admin.display(description="In step with Stripe", boolean=True)
+    def in_step(self, row: Model) -> bool:
+        return getattr(row, "finding", None) is None
+
+    @admin.display(description="Difference")
+    def difference(self, row: Model) -> str:
+        return getattr(row, "finding", None) or ""
+
+
+@admin.register(StripeProduct)
+class StripeProductAdmin(MirroredAdmin):
+    list_display = ("plan", "stripe_id", "in_step", "difference")
+    list_select_related = ("plan",)
+    search_fields = ("plan__slug", "plan__name", "stripe_id")
+
+
+@admin.register(StripePrice)
+class StripePriceAdmin(MirroredAdmin):
+    list_display = ("version", "component", "meter", "stripe_id", "in_step", "difference")
+    list_filter = (InStep, "version__state", "version__currency", "version__interval")
+    list_select_related = ("version__plan", "component__meter", "component__version__plan", "meter")
+    search_fields = ("version__plan__slug", "version__plan__name", "stripe_id")
+
+
+@admin.register(StripeMeter)
+class StripeMeterAdmin(MirroredAdmin):
+    list_display = ("event_name", "meter", "match", "scale", "stripe_id", "in_step", "difference")
+    list_select_related = ("meter",)
+    search_fields = ("event_name", "meter__slug", "meter__name", "stripe_id")
+
+
+@admin.register(StripeFinding)
+class StripeFindingAdmin(CheckedAdmin):
+    list_display = ("kind", "subject", "text", "organization", "opened_at", "told_at", "closed_at")
+    list_filter = ("kind", ("closed_at", admin.EmptyFieldListFilter))
+    list_select_related = ("organization",)
+    search_fields = ("public_id", "subject", "text", "organization__name")
+    date_hierarchy = "opened_at"
