@@ -18,7 +18,7 @@ from billing.models import StripeSubscription
 from billing.stripe.checkout import checkout_items, paying
 from billing.stripe.client import for_people, once, plain, stripe_client
 from billing.stripe.customers import customer_lock, ensure_customer
-from billing.stripe.sync import EXPAND, apply_subscription
+from billing.stripe.sync import EXPAND, apply_subscription, stripe_id_of
 from metering.costs import fee_credit_minor
 from plans.models import Period, PlanVersion, Subscription
 from plans.services import (
@@ -123,6 +123,10 @@ def _upgrade(organization: Organization, row: StripeSubscription, version: PlanV
         },
         "expand": EXPAND,
     }
+    if card := stripe_id_of(
+        plain(client.v1.subscriptions.retrieve(row.stripe_id)).get("default_payment_method")
+    ):
+        params["default_payment_method"] = card  # Checkout sets it on the subscription, not on the customer
     if row.status == "trialing" and row.subscription.trial_ends_at is not None:
         params["trial_end"] = int(row.subscription.trial_ends_at.timestamp())
     try:
