@@ -61,8 +61,11 @@ class HealthMiddleware:
         return self.get_response(request)
 
 
+MACHINES = ("/api/", "/webhooks/")
+
+
 class ErrorMiddleware:
-    """Our errors as pages for browsers and as problem documents under /api/."""
+    """Our errors as pages for browsers and as problem documents for programs."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -73,7 +76,7 @@ class ErrorMiddleware:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if not isinstance(error, PortalError):
             return None
-        if request.path.startswith("/api/"):
+        if request.path.startswith(MACHINES):
             return problem_response(error, request.path)
         if error.status == 404:
             raise Http404

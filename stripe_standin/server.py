@@ -185,7 +185,9 @@ class Handler(BaseHTTPRequestHandler):
                 return 200, self._handle()
             except StripeError as error:
                 return error.status, error.body()
-            except Exception:  # a fault of the stand-in: shown to whoever asks for violations, answered as Stripe would
+            except (
+                Exception
+            ):  # a fault of the stand-in: shown to whoever asks for violations, answered as Stripe would
                 world.violations.append(f"{self.command} {self.route}: {traceback.format_exc()}")
                 return 500, _broken().body()
             finally:

@@ -40,5 +40,7 @@ def answer(world: World, method: str, path: str, query: str, body: str) -> Page:
                 return page("message", status=error.status, title="This can't be done", text=str(error))
             except Exception:
                 world.violations.append(f"{method} {path}: {traceback.format_exc()}")
-                return page("message", status=500, title="The stand-in failed", text="See /_standin/violations.")
+                return page(
+                    "message", status=500, title="The stand-in failed", text="See /_standin/violations."
+                )
     return page("message", status=404, title="Page not found", text="There is nothing at this address.")

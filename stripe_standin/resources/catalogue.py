@@ -65,6 +65,13 @@ def product(world: World, params: Params, identifier: str) -> Obj:
     return world.store.get("product", identifier)
 
 
+@route("GET", "/v1/products/{id}/features")
+def product_features(world: World, params: Params, identifier: str) -> Obj:
+    """Entitlements are not stood in for: no product has any."""
+    world.store.get("product", identifier)
+    return world.page(f"/v1/products/{identifier}/features", [], params)
+
+
 @route("POST", "/v1/products/{id}")
 def update_product(world: World, params: Params, identifier: str) -> Obj:
     found = world.store.get("product", identifier)
@@ -212,6 +219,16 @@ def _tiered(params: Params) -> Obj:
 @on_expand("price", "tiers")
 def _tiers(world: World, price: Obj) -> Any:
     return world.store.get("price", price["id"]).get("_tiers", [])
+
+
+@on_expand("price", "currency_options")
+def _currency_options(world: World, price: Obj) -> Any:
+    """A price here has one currency, which is listed as there."""
+    fields = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal")
+    option: Obj = {name: price.get(name) for name in fields}
+    if price.get("billing_scheme") == "tiered":
+        option["tiers"] = _tiers(world, price)
+    return {price["currency"]: option}
 
 
 def _take_lookup_key(world: World, price: Obj, params: Params) -> None:

@@ -22,7 +22,16 @@ from stripe_standin.params import decode
 
 _CACHE = Path(__file__).resolve().parents[2] / "var"
 _FORM = 2  # raised when the kept form changes
-_PROSE = ("description", "summary", "title", "format", "maxLength", "pattern", "x-expansionResources", "x-stripeBypassValidation")
+_PROSE = (
+    "description",
+    "summary",
+    "title",
+    "format",
+    "maxLength",
+    "pattern",
+    "x-expansionResources",
+    "x-stripeBypassValidation",
+)
 _LISTS = ("list", "search_result")
 
 Schema = dict[str, Any]
@@ -42,7 +51,9 @@ def document() -> dict[str, Any]:
     made = {
         "version": sspec["info"]["version"],
         "paths": _strict(sspec["paths"]),
-        "components": {"schemas": {name: _strict(each) for name, each in sspec["components"]["schemas"].items()}},
+        "components": {
+            "schemas": {name: _strict(each) for name, each in sspec["components"]["schemas"].items()}
+        },
     }
     _CACHE.mkdir(exist_ok=True)
     fresh = kept.with_suffix(f".{id(made)}")
@@ -57,7 +68,9 @@ def _strict(node: Any) -> Any:
         return [_strict(each) for each in node]
     if not isinstance(node, dict):
         return node
-    plain = {key: _strict(each) for key, each in node.items() if not (key in _PROSE and not isinstance(each, dict))}
+    plain = {
+        key: _strict(each) for key, each in node.items() if not (key in _PROSE and not isinstance(each, dict))
+    }
     nullable = plain.pop("nullable", False) is True
     if isinstance(plain.get("properties"), dict) and plain.get("type") == "object":
         if plain["properties"]:
@@ -77,7 +90,9 @@ def _validator(pointer: str) -> Draft202012Validator:
 
 @cache
 def _paths() -> list[tuple[re.Pattern[str], str]]:
-    found = [(re.compile("^" + re.sub(r"\{[^}]+\}", "[^/]+", path) + "/?$"), path) for path in document()["paths"]]
+    found = [
+        (re.compile("^" + re.sub(r"\{[^}]+\}", "[^/]+", path) + "/?$"), path) for path in document()["paths"]
+    ]
     return sorted(found, key=lambda each: each[1].count("{"))
 
 
@@ -111,7 +126,11 @@ def _escaped(text: str) -> str:
 
 def _request(operation: dict[str, Any], pointer: str, query: str, body: str) -> list[str]:
     wrong: list[str] = []
-    known = {each["name"]: index for index, each in enumerate(operation.get("parameters", [])) if each["in"] == "query"}
+    known = {
+        each["name"]: index
+        for index, each in enumerate(operation.get("parameters", []))
+        if each["in"] == "query"
+    }
     if query:
         for name, value in decode(query).items():
             if name not in known:

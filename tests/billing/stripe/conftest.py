@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stripe
 from django.conf import LazySettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,9 +45,14 @@ def standin_process() -> Iterator[Standin]:
 
 
 @pytest.fixture
-def stripe_standin(standin_process: Standin, settings: LazySettings) -> Standin:
+def stripe_standin(
+    standin_process: Standin, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> Standin:
     """An empty Stripe account that this installation is configured for."""
     standin_process.control("reset", "POST")
     settings.STRIPE_SECRET_KEY = TEST_KEY
     settings.STRIPE_API_HOST = standin_process.url
+    monkeypatch.setattr(
+        stripe, "api_base", standin_process.url
+    )  # dj-stripe reads the setting when it is imported
     return standin_process
