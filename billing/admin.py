@@ -17,6 +17,7 @@ from billing.models import (
     Statement,
     StatementLine,
     StatementTier,
+    StripeUsage,
 )
 from billing.stripe_admin import StripeFindingAdmin, StripeMeterAdmin, StripePriceAdmin, StripeProductAdmin
 from core.readonly_admin import ReadOnlyAdmin
@@ -136,3 +137,14 @@ class SimulationRunAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SimulationRun]:
         return super().get_queryset(request).defer("outcomes")
+
+
+@admin.register(StripeUsage)
+class StripeUsageAdmin(ReadOnlyAdmin):
+    """The outbox of usage; what is refused is sent again from its own page, where that is written down."""
+
+    list_display = ("identifier", "organization", "meter", "hour", "value", "state", "attempts", "sent_at")
+    list_filter = ("state", "meter")
+    list_select_related = ("organization", "meter")
+    search_fields = ("identifier", "organization__name", "organization__public_id")
+    date_hierarchy = "stamped_at"

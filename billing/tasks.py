@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
 from billing.models import SimulationRun, SimulationState
-from billing.stripe import publishing
+from billing.stripe import publishing, sender, usage
 from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
@@ -78,3 +78,24 @@ def stripe_lay_out() -> None:
 def stripe_check_catalogue() -> None:
     """Once a night: what differs becomes a finding, and unused prices go off sale."""
     publishing.check_nightly(at=now())
+
+
+@shared_task(name="billing.stripe_usage")
+def stripe_usage() -> None:
+    """Tell Stripe what all customers used; nothing without a Stripe key."""
+    at = now()
+    usage.fill_usage(at=at)
+    _log_sent(sender.send_usage(at=at))
+
+
+@shared_task(name="billing.stripe_usage_ending")
+def stripe_usage_ending() -> None:
+    """The same for periods that end soon or ended just now; and what waits to be repeated."""
+    at = now()
+    usage.fill_ending(at=at)
+    _log_sent(sender.send_usage(at=at))
+
+
+def _log_sent(done: sender.Sent) -> None:
+    if done.counts.total():
+        log.info("stripe_usage_sent", stopped=done.is_stopped, **done.counts)

@@ -68,6 +68,16 @@ app.conf.beat_schedule = {
         "task": "billing.expire_credits",
         "schedule": crontab(minute="5"),
     },
+    "stripe-usage": {
+        "task": "billing.stripe_usage",
+        "schedule": crontab(minute="2"),
+        "options": {"expires": 1800},
+    },
+    "stripe-usage-ending": {
+        "task": "billing.stripe_usage_ending",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "publish-due-versions": {
         "task": "plans.publish_due_versions",
         "schedule": 60.0,

@@ -284,6 +284,9 @@ STRIPE_PAGES = (
 )
 DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
 DJSTRIPE_SUBSCRIBER_MODEL = "accounts.Organization"
+# Usage is told by so many calls a second, on so many connections at once (docs/stripe.md, "Usage").
+STRIPE_USAGE_CALLS_PER_SECOND: int = env.int("FAREBOX_STRIPE_USAGE_CALLS_PER_SECOND", default=100)
+STRIPE_USAGE_CONCURRENCY: int = env.int("FAREBOX_STRIPE_USAGE_CONCURRENCY", default=16)
 # Whether a trial begins only with a card.
 STRIPE_TRIAL_NEEDS_CARD = env.bool("FAREBOX_TRIAL_NEEDS_CARD", default=False)
 

@@ -34,7 +34,7 @@ class Key(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that is not equal. `kind`: counter, state, total, period_total, hour, last, unique, reason, gap,
-    repeated or statement."""
+    repeated, statement or told."""
 
     kind: str
     where: str
