@@ -6,11 +6,10 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.models import Organization
-from billing.stripe.usage import LOOK_BACK, metered_prices
+from billing.stripe.usage import metered_prices
 from metering.reconcile import Difference, plain
 
-# The first statement of a period: Stripe's invoice is made of it. Older than `since`, Stripe takes no usage any more, and
-# the comparison of invoices has shown the difference.
+# The first statement of a period: Stripe's invoice is made of it.
 _DIFFERENCES = """
 WITH prices AS (
     SELECT * FROM unnest(
@@ -19,7 +18,7 @@ WITH prices AS (
 ), stated AS (
     SELECT s.id, s.number, s.organization_id, s.period_id, p.stripe_meter_id, p.scale, p.meter_id, p.dimension
     FROM billing_statement s JOIN plans_period d ON d.id = s.period_id JOIN prices p ON p.version_id = d.version_id
-    WHERE s.kind = 'period' AND s.replaces_id IS NULL AND d.ends_at > now() - %(look_back)s
+    WHERE s.kind = 'period' AND s.replaces_id IS NULL
         AND (%(organization)s::bigint IS NULL OR s.organization_id = %(organization)s)
         AND EXISTS (
             SELECT FROM billing_stripesubscription b
@@ -47,7 +46,7 @@ WHERE c.said <> c.told ORDER BY 1, 2, 3 LIMIT 200
 
 
 def told_differences(organization: Organization | None) -> Iterator[Difference]:
-    """Periods of the last weeks whose rows for Stripe do not add up to their statement, in Stripe's whole units; of one
+    """Periods whose rows for Stripe do not add up to their statement, in Stripe's whole units; of one
     organization or of all. Nothing without a Stripe key."""
     if not settings.STRIPE_SECRET_KEY:
         return
@@ -58,7 +57,6 @@ def told_differences(organization: Organization | None) -> Iterator[Difference]:
         "scales": [price.scale for _, price in prices],
         "ours": [price.line[0] for _, price in prices],
         "dimensions": [price.line[1] for _, price in prices],
-        "look_back": LOOK_BACK,
         "organization": organization.pk if organization else None,
     }
     with connection.cursor() as cursor:
