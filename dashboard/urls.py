@@ -18,6 +18,7 @@ from dashboard.views import (
     staff_billing,
     staff_revenue,
     staff_simulator,
+    staff_stripe,
     usage,
 )
 
@@ -84,6 +85,8 @@ urlpatterns = [
         staff_simulator.simulation_again,
         name="staff-simulation-again",
     ),
+    path("staff/stripe/usage/", staff_stripe.usage, name="staff-stripe-usage"),
+    path("staff/stripe/usage/<str:identifier>/again/", staff_stripe.again, name="staff-stripe-usage-again"),
     path("staff/invoices/", staff_billing.unpaid_list, name="staff-unpaid"),
     path("staff/invoices/<str:public_id>/", staff_billing.customer, name="staff-customer-billing"),
     path("staff/invoices/<str:public_id>/credit/", staff_billing.credit_grant, name="staff-credit-grant"),

@@ -40,6 +40,7 @@ STAFF = {
     "dashboard:staff-document-act", "dashboard:staff-line", "dashboard:staff-line-hours", "dashboard:staff-line-calls",
     "dashboard:staff-call-find", "dashboard:staff-simulator", "dashboard:staff-simulation",
     "dashboard:staff-simulation-csv", "dashboard:staff-simulation-again",
+    "dashboard:staff-stripe-usage", "dashboard:staff-stripe-usage-again",
 }  # fmt: skip
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
 BY_KEY = {
@@ -115,6 +116,8 @@ class World:
             return reverse(name, args=[self.statement.public_id, "void"])
         if name.startswith("dashboard:staff-simulation"):
             return reverse(name, args=["sim_of_nobody"])  # who is no staff gets no further than the door
+        if name == "dashboard:staff-stripe-usage-again":
+            return reverse(name, args=["farebox-northwind-1"])
         if "-line" in name:
             return reverse(name, args=[self.statement.public_id, 1])
         ids = documents | {

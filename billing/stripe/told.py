@@ -1,6 +1,7 @@
 """The outbox beside the statements: what Stripe was told of a period is what its statement says."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -51,7 +52,7 @@ def told_differences(organization: Organization | None) -> Iterator[Difference]:
     if not settings.STRIPE_SECRET_KEY:
         return
     prices = [(version, price) for version, found in metered_prices().items() for price in found]
-    scope = {
+    scope: dict[str, Any] = {
         "versions": [version for version, _ in prices],
         "meters": [price.meter_id for _, price in prices],
         "scales": [price.scale for _, price in prices],
