@@ -1,6 +1,9 @@
+import pytest
+
 from config.celery import app, beat_table
 
 
+@pytest.mark.django_db  # Celery runs the system checks, and one of dj-stripe's asks the database
 def test_every_job_of_the_beat_table_is_a_registered_task() -> None:
     app.loader.import_default_modules()
     missing = {entry["task"] for entry in beat_table().values()} - set(app.tasks)
