@@ -10,6 +10,7 @@ class BillingConfig(AppConfig):
 
         from billing.reconcile import statement_differences  # models are loaded by now
         from billing.stripe import events
+        from billing.stripe.findings import open_differences
         from billing.stripe.publishing import lay_out_later
         from billing.stripe.told import told_differences
         from metering.reconcile import MORE_CHECKS
@@ -18,6 +19,6 @@ class BillingConfig(AppConfig):
         stripe.api_version = settings.STRIPE_API_VERSION  # also of dj-stripe's own requests
         events.connect()
         version_published.connect(lay_out_later, dispatch_uid="stripe_catalogue")
-        for check in (statement_differences, told_differences):
+        for check in (statement_differences, told_differences, open_differences):
             if check not in MORE_CHECKS:
                 MORE_CHECKS.append(check)

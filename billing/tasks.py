@@ -10,7 +10,8 @@ from kombu.exceptions import OperationalError
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
 from billing.models import SimulationRun, SimulationState
-from billing.stripe import publishing, sender, usage
+from billing.stripe import compare, findings, items, publishing, sender, usage
+from billing.stripe.client import is_configured
 from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,17 @@ def stripe_lay_out() -> None:
 def stripe_check_catalogue() -> None:
     """Once a night: what differs becomes a finding, and unused prices go off sale."""
     publishing.check_nightly(at=now())
+
+
+@shared_task(name="billing.stripe_follow")
+def stripe_follow() -> None:
+    """After statements: our items onto Stripe's invoices, Stripe's invoices held against ours; nothing without a Stripe key."""
+    if not is_configured():
+        return
+    at = now()
+    items.send_items(at=at)
+    compare.compare_invoices(at=at)
+    findings.tell_staff(at=at)
 
 
 @shared_task(name="billing.stripe_usage")

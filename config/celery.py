@@ -73,6 +73,11 @@ app.conf.beat_schedule = {
         "schedule": crontab(minute="2"),
         "options": {"expires": 1800},
     },
+    "stripe-follow": {
+        "task": "billing.stripe_follow",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "stripe-usage-ending": {
         "task": "billing.stripe_usage_ending",
         "schedule": 300.0,

@@ -7,14 +7,14 @@ customer's lock, so that two tabs cannot both change.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import stripe
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
-from billing.models import StripeSubscription
+from billing.models import LineKind, StripeItem, StripeSubscription
 from billing.stripe.checkout import checkout_items, paying
 from billing.stripe.client import for_people, once, plain, stripe_client
 from billing.stripe.customers import customer_lock, ensure_customer
@@ -28,6 +28,8 @@ from plans.services import (
     is_upgrade,
     undo_cancellation,
 )
+
+SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,17 @@ def _upgrade(organization: Organization, row: StripeSubscription, version: PlanV
             client.v1.invoice_items.delete(item.id)
         raise
     apply_subscription(plain(made), at=at)
+    if item is not None:
+        _remember_credit(row, price, item.id, at)
+
+
+def _remember_credit(row: StripeSubscription, price: UpgradePrice, item_id: str, at: datetime) -> None:
+    """The statement of the closed period says the same credit; what it says more or less goes as another item."""
+    StripeItem.objects.create(
+        organization_id=row.organization_id, stripe_subscription=row, period=_present(row.subscription, at - SECOND),
+        kind=LineKind.FEE_CREDIT, text=credit_text(row), amount_minor=-price.credit_minor, currency=price.currency,
+        created_at=at, sent_at=at, stripe_id=item_id,
+    )  # fmt: skip
 
 
 def credit_text(row: StripeSubscription) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import stripe
 import structlog
-from django.db.models import F, Q
+from django.db import transaction
 
 from billing.documents import Issued
 from billing.drafts import DraftLine
@@ -24,6 +24,7 @@ from billing.models import (
 )
 from billing.stripe.client import is_away, once, stripe_client
 from billing.stripe.customers import customer_lock
+from billing.stripe.usage import fill_to_statements
 from core.any_of import any_of
 from core.one_by_one import one_by_one
 from plans.dimensions import match_text
@@ -48,6 +49,8 @@ def make_items(issued: Sequence[Issued], *, at: datetime) -> set[int]:
         )
         found += _items_of(one, row, replaced=replaced, at=at)
     StripeItem.objects.bulk_create(found)
+    if by_card:
+        transaction.on_commit(lambda: fill_to_statements(by_card, at=at), robust=True)
     return by_card
 
 
@@ -169,9 +172,7 @@ def _create(item: StripeItem) -> str:
 
 
 def _draft(item: StripeItem) -> StripeInvoice | None:
+    """The draft of its own subscription, else of the one that followed it."""
     rows = StripeInvoice.objects.filter(organization_id=item.organization_id, state="draft")
-    return (
-        rows.filter(Q(stripe_subscription=item.stripe_subscription) | Q(stripe_subscription=None))
-        .order_by(F("created_at").desc())
-        .first()
-    )
+    own = rows.filter(stripe_subscription=item.stripe_subscription)
+    return own.order_by("-created_at").first() or rows.order_by("-created_at").first()

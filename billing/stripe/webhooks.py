@@ -14,7 +14,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from djstripe.models import WebhookEndpoint, WebhookEventTrigger
 
-from billing.stripe.client import is_configured
+from billing.stripe.client import is_configured, plain, stripe_client
+from billing.stripe.outbox import record_meter_error
+from core.clock import now
 from core.errors import NotFound, PortalError
 
 log = structlog.get_logger(__name__)
@@ -76,4 +78,9 @@ def _endpoint() -> WebhookEndpoint:
 
 
 def _take_thin(event: dict[str, Any]) -> None:
-    log.warning("stripe_thin_event", type=event.get("type"), id=event.get("id"))
+    """A report of usage that Stripe could not count: what was sent only names it, so it is fetched."""
+    if not str(event.get("type", "")).startswith("v1.billing.meter."):
+        log.info("stripe_thin_event_not_ours", type=event.get("type"), id=event.get("id"))
+        return
+    report = plain(stripe_client().v2.core.events.retrieve(str(event["id"])))
+    record_meter_error(report, at=now())
