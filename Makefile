@@ -16,7 +16,7 @@ env: ## make .venv and install what the demo needs
 env-dev: ## make .venv and install what tests and checks need
 	@deploy/local/env.sh dev
 
-demo: env ## everything on this machine with seeded customers (RESET=1 starts over; PORT_WEB, PORT_GATEWAY, PORT_UPSTREAM)
+demo: env ## everything on this machine with seeded customers (RESET=1 starts over; PORT_WEB, PORT_GATEWAY, PORT_UPSTREAM, PORT_STRIPE)
 	@$(PY) -m deploy.local demo $(if $(RESET),--reset)
 
 run: env ## everything for development: DEBUG, reload on change, logs in the terminal

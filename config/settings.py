@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import django_stubs_ext
 import environ
@@ -267,6 +268,8 @@ INVOICE_PAY_TO = env.str("FAREBOX_INVOICE_PAY_TO", default="").replace("|", "\n"
 # Without a key nothing is asked of Stripe: free plans and collection by hand work.
 STRIPE_SECRET_KEY: str = env.str("STRIPE_SECRET_KEY", default="")
 STRIPE_WEBHOOK_SECRET: str = env.str("STRIPE_WEBHOOK_SECRET", default="")
+if STRIPE_SECRET_KEY and not STRIPE_WEBHOOK_SECRET:
+    raise ImproperlyConfigured("STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not (docs/stripe.md).")
 STRIPE_API_VERSION = "2026-05-27.dahlia"
 STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
 STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY if STRIPE_LIVE_MODE else ""
@@ -275,6 +278,8 @@ if stripe_api_host := env.str(
     "STRIPE_API_HOST", default=""
 ):  # a stand-in: read once, when dj-stripe is imported
     STRIPE_API_HOST = stripe_api_host
+    if STRIPE_LIVE_MODE or urlsplit(STRIPE_API_HOST).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ImproperlyConfigured("STRIPE_API_HOST is for a stand-in on this machine, with a test key only.")
 STRIPE_PAGES = (
     [STRIPE_API_HOST]
     if stripe_api_host

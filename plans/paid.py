@@ -10,7 +10,7 @@ from django.db import transaction
 from accounts.models import AuditEvent, Organization, User
 from plans.history import record_end, record_event, record_trial_end
 from plans.laying import lay_periods
-from plans.models import PlanVersion, Subscription, SubscriptionEventKind, SubscriptionStatus
+from plans.models import Period, PlanVersion, Subscription, SubscriptionEventKind, SubscriptionStatus
 from plans.services import begin_anew, carry_out_end, lock_organization, reread_locked
 from plans.versions import raise_version
 
@@ -62,6 +62,20 @@ def end_subscription(*, subscription: Subscription, by: User | None, at: datetim
     raise_version(subscription.organization)
     _audit(subscription, by, "subscription.ended", at)
     return subscription
+
+
+@transaction.atomic
+def end_period(*, subscription: Subscription, by: User | None, at: datetime) -> Period:
+    """Let the present period end at this moment, and months of a new anchor begin: the demo's clock. The period that ended."""
+    subscription = reread_locked(subscription)
+    present = subscription.periods.filter(starts_at__lt=at).latest("starts_at")
+    if subscription.trial_ends_at is not None and subscription.trial_ends_at > at:
+        subscription.trial_ends_at = at
+        subscription.save(update_fields=["trial_ends_at"])
+    begin_anew(subscription, at=at)
+    raise_version(subscription.organization)
+    _audit(subscription, by, "period.ended_early", at)
+    return Period.objects.select_related("organization", "version__plan").get(pk=present.pk)
 
 
 def _start(

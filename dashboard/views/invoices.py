@@ -21,6 +21,7 @@ from core.money import format_money
 from dashboard import invoice_page
 from dashboard.access import MemberRequest, member_page
 from dashboard.forms.billing import AccountForm
+from dashboard.payment_card import card_invoices, payment_timeline
 
 PAYERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -36,6 +37,8 @@ def invoice_list(request: MemberRequest) -> HttpResponse:
         "upcoming": invoice_page.read_upcoming(owner, at=at),
         "balances": invoice_page.balances(owner, at=at),
         "account": get_account(owner),
+        "card_invoices": card_invoices(owner),
+        "timeline": payment_timeline(owner),
     }
     return render(request, "dashboard/invoice_list.html", context)
 

@@ -12,7 +12,7 @@ from django.contrib import messages
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import Organization, User
 from billing.accounts import get_account
@@ -20,12 +20,14 @@ from billing.collection import give_up, mark_paid
 from billing.credits import grant_credit
 from billing.models import CreditSource, Invoice, InvoiceState, Statement
 from billing.statements import creditable_minor, issue_credit_note, regenerate_statement, void_statement
+from billing.stripe.demo import end_month, may_end_month
 from core.clock import now
 from core.errors import Forbidden, PortalError
 from core.money import format_money
 from dashboard import invoice_page
 from dashboard.access import staff_page
 from dashboard.forms.billing import CreditNoteForm, GrantForm, PaidForm, ReasonForm
+from dashboard.payment_card import card_invoices, payment_timeline
 from dashboard.reauthentication import recently_proven
 from dashboard.views.invoices import csv_response, pdf_response
 from plans.queries import find_subscription
@@ -60,6 +62,18 @@ def unpaid_list(request: HttpRequest) -> HttpResponse:
 def customer(request: HttpRequest, public_id: str) -> HttpResponse:
     organization = get_object_or_404(Organization, public_id=public_id)
     return _customer(request, organization, _grant_form(organization))
+
+
+@require_POST
+@staff_page
+def month_end(request: HttpRequest, public_id: str) -> HttpResponse:
+    """Only beside the stand-in for Stripe, where nobody's real month ends."""
+    organization = get_object_or_404(Organization, public_id=public_id)
+    if not may_end_month(organization):
+        raise Http404
+    end_month(organization=organization, by=_may(request), at=now())
+    messages.success(request, "The month has ended. Its invoice is charged within a minute.")
+    return redirect("dashboard:staff-customer-billing", public_id)
 
 
 @require_http_methods(["GET", "POST"])
@@ -250,6 +264,10 @@ def _customer(
         "upcoming": invoice_page.read_upcoming(organization, at=at),
         "balances": invoice_page.balances(organization, at=at),
         "history": invoice_page.credit_history(organization, limit=15),
+        "card_invoices": card_invoices(organization),
+        "timeline": payment_timeline(organization),
+        "findings": organization.stripe_findings.filter(closed_at=None)[:20],
+        "may_end_month": may_end_month(organization),
         "form": form,
         "may_act": request.user.has_perm(PERMISSION),
     }

@@ -24,7 +24,15 @@ _OURS = (
     "static",
     "log",
 )  # folders of the state; RESET removes these and the files below
-_FILES = ("demo.json", "servers.json", "secret.env", "beat-schedule", "beat-schedule.db", "seeding")
+_FILES = (
+    "demo.json",
+    "stripe.json",
+    "servers.json",
+    "secret.env",
+    "beat-schedule",
+    "beat-schedule.db",
+    "seeding",
+)
 
 
 def state_folder() -> Path:
@@ -66,7 +74,7 @@ def _run_all(*, seed: bool, debug: bool, reset: bool) -> None:
     with Supervisor(state, echo=debug) as supervisor:
         require_free(ports.by_variable())
         try:
-            env = _environment(state, ports, debug=debug) | _start_servers(supervisor)
+            env = _environment(state, ports, seed=seed, debug=debug) | _start_servers(supervisor)
             _start_farebox(supervisor, ports, env, seed=seed, debug=debug)
             if not supervisor.stopping:
                 _announce(state, ports, time.monotonic() - started)
@@ -77,7 +85,7 @@ def _run_all(*, seed: bool, debug: bool, reset: bool) -> None:
     print("Stopped; the data stays in", state, flush=True)
 
 
-def _environment(state: Path, ports: Ports, *, debug: bool) -> dict[str, str]:
+def _environment(state: Path, ports: Ports, *, seed: bool, debug: bool) -> dict[str, str]:
     kept = {
         "FAREBOX_PORTAL_URL": ports.portal_url,
         "FAREBOX_GATEWAY_URL": ports.gateway_url,
@@ -87,6 +95,8 @@ def _environment(state: Path, ports: Ports, *, debug: bool) -> dict[str, str]:
         "HTTPS_ONLY": "0",  # plain http, this machine only
         "STATIC_ROOT": str(state / "static"),
     }
+    if seed and not os.environ.get("STRIPE_SECRET_KEY"):  # who has a sandbox of Stripe's uses that
+        kept |= {"STRIPE_SECRET_KEY": f"sk_test_{'standin' * 4}", "STRIPE_API_HOST": ports.stripe_url}
     env = ensure_environment(state, kept)
     env |= {
         "FAREBOX_VAR_DIR": str(state),
@@ -124,6 +134,9 @@ def _publish(state: Path, addresses: dict[str, str]) -> None:
 def _start_farebox(
     supervisor: Supervisor, ports: Ports, env: dict[str, str], *, seed: bool, debug: bool
 ) -> None:
+    if env.get("STRIPE_API_HOST") == ports.stripe_url:
+        standin = programs.stripe_standin(ports, env, supervisor.state)
+        _progress("Stand-in for Stripe", lambda: supervisor.start_together([standin]))
     _progress("Database and assets", lambda: supervisor.run_once(programs.prepare(env, seed=seed), show=True))
     together: list[Program] = [
         programs.upstream(ports, env),

@@ -18,6 +18,7 @@ def ensure_environment(state: Path, settings: Mapping[str, str]) -> dict[str, st
     made = {
         "SECRET_KEY": kept.get("SECRET_KEY") or secrets.token_urlsafe(50),
         "ENCRYPTION_KEYS": kept.get("ENCRYPTION_KEYS") or Fernet.generate_key().decode(),
+        "STRIPE_WEBHOOK_SECRET": kept.get("STRIPE_WEBHOOK_SECRET") or f"whsec_{secrets.token_hex(16)}",
         "ADMIN_API_KEY": kept.get("ADMIN_API_KEY") or secrets.token_urlsafe(32),
     }
     values = {**made, **settings}

@@ -19,13 +19,14 @@ class Ports:
     web: int
     gateway: int
     upstream: int
+    stripe: int = 12111
 
     @classmethod
     def from_environment(cls) -> "Ports":
         return cls(*(int(os.environ.get(name) or default) for name, default in PORT_VARIABLES.items()))
 
     def by_variable(self) -> dict[str, int]:
-        return dict(zip(PORT_VARIABLES, (self.web, self.gateway, self.upstream), strict=True))
+        return dict(zip(PORT_VARIABLES, (self.web, self.gateway, self.upstream, self.stripe), strict=True))
 
     @property
     def portal_url(self) -> str:
@@ -36,11 +37,15 @@ class Ports:
         return f"http://{HOST}:{self.gateway}"
 
     @property
+    def stripe_url(self) -> str:
+        return f"http://{HOST}:{self.stripe}"
+
+    @property
     def upstream_url(self) -> str:
         return f"http://{HOST}:{self.upstream}"
 
 
-PORT_VARIABLES = {"PORT_WEB": 8000, "PORT_GATEWAY": 9090, "PORT_UPSTREAM": 9100}
+PORT_VARIABLES = {"PORT_WEB": 8000, "PORT_GATEWAY": 9090, "PORT_UPSTREAM": 9100, "PORT_STRIPE": 12111}
 
 
 def upstream(ports: Ports, env: Mapping[str, str]) -> Program:
@@ -48,6 +53,28 @@ def upstream(ports: Ports, env: Mapping[str, str]) -> Program:
     return Program(
         name="upstream", argv=argv, env=env, cwd=ROOT, ready=_answers(ports.upstream_url, any_status=True)
     )
+
+
+def stripe_standin(ports: Ports, env: Mapping[str, str], state: Path) -> Program:
+    """Payments of the demo: an account at a stand-in, with everything that was paid in earlier starts."""
+    argv = [
+        sys.executable,
+        "-m",
+        "stripe_standin",
+        "--port",
+        str(ports.stripe),
+        "--state",
+        str(state / "stripe.json"),
+    ]
+    argv += [
+        "--webhook",
+        f"{ports.portal_url}/webhooks/stripe",
+        "--thin-webhook",
+        f"{ports.portal_url}/webhooks/stripe",
+    ]
+    argv += ["--webhook-secret", env["STRIPE_WEBHOOK_SECRET"]]
+    ready = _answers(f"{ports.stripe_url}/_standin/health")
+    return Program(name="stripe", argv=argv, env=env, cwd=ROOT, ready=ready)
 
 
 def web(ports: Ports, env: Mapping[str, str], *, reload: bool) -> Program:

@@ -9,6 +9,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from accounts.models import Organization, User
+from billing.stripe.catalogue_apply import apply_catalogue
+from billing.stripe.client import is_configured
 from core.clock import now
 from dashboard.seeding.companies import COMPANIES
 from dashboard.seeding.money import bill_the_past, cap_spending, set_costs
@@ -53,6 +55,9 @@ class Command(BaseCommand):
         alice = User.objects.get(email=next(iter(CAST)))
         self._bill(made[0], alice, since)
         self._write_demo_file(made[0], alice)
+        if is_configured():
+            made_at_stripe = apply_catalogue(at=now())
+            self.stdout.write(f"the catalogue is at Stripe: {made_at_stripe}")
 
     def _fill(self, customers: list[Customer], routes: list[Route]) -> None:
         meter, at = Meter.objects.get(slug=CALLS_METER), now()
