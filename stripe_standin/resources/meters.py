@@ -130,7 +130,7 @@ def _take_event(world: World, params: Params, timestamp: int | None) -> Obj:
             code="timestamp_in_future",
         )
     identifier = params.text("identifier") or world.store.new_id("mevt")
-    _once(world, identifier, now)
+    _once(world, identifier, customer_id, now)
     event = new(
         "billing.meter_event",
         created=now,
@@ -165,16 +165,16 @@ def _payload(meter: Obj, payload: dict[str, str]) -> tuple[str, int]:
     return payload[customer_key], int(value)
 
 
-def _once(world: World, identifier: str, now: int) -> None:
+def _once(world: World, identifier: str, customer: str, now: int) -> None:
     seen = world.store.table("_meter_identifiers")
     known = seen.get(identifier)
-    if known is not None and known > now - _REMEMBERED:
+    if known is not None and known["at"] > now - _REMEMBERED:
         raise invalid(
             f"An event already exists with identifier {identifier}.",
             param="identifier",
             code="duplicate_meter_event",
         )
-    seen[identifier] = now
+    seen[identifier] = {"at": now, "customer": customer}
 
 
 @route("POST", "/v1/billing/meter_event_adjustments")
@@ -186,7 +186,7 @@ def adjust(world: World, params: Params) -> Obj:
     taken = world.store.table("_meter_identifiers").get(identifier)
     if taken is None:
         raise missing("meter event", identifier, param="cancel[identifier]", status=400)
-    if taken < world.now() - DAY:
+    if taken["at"] < world.now_for(taken["customer"]) - DAY:
         raise invalid("Meter events can only be cancelled within 24 hours.", param="cancel[identifier]")
     if not usage.cancel(world, meter, identifier):
         raise invalid("The meter event is already cancelled.", param="cancel[identifier]")
@@ -252,10 +252,8 @@ def _report(world: World, meter: str) -> None:
         event = {
             "id": world.store.new_id("evt_test"),
             "object": "v2.core.event",
-            "context": None,
             "created": _iso(time.time() + world.offset),
             "livemode": False,
-            "reason": None,
             "related_object": {"id": meter, "type": "billing.meter", "url": f"/v1/billing/meters/{meter}"},
             "type": _REPORT,
         }

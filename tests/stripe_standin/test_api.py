@@ -1,0 +1,116 @@
+"""What every request has: keys, idempotency, pages, expansion, search, refusals in Stripe's words."""
+
+import threading
+from typing import Any
+
+import pytest
+import stripe
+
+from tests.stripe_standin.conftest import Shop, StandIn
+
+
+def test_an_idempotency_key_replays_and_refuses_other_parameters(standin: StandIn) -> None:
+    first = standin.api.customers.create({"name": "A"}, {"idempotency_key": "k1"})
+    again = standin.api.customers.create({"name": "A"}, {"idempotency_key": "k1"})
+    assert again.id == first.id
+    assert again.last_response is not None
+    assert again.last_response.headers["Idempotent-Replayed"] == "true"
+    with pytest.raises(stripe.IdempotencyError):
+        standin.api.customers.create({"name": "B"}, {"idempotency_key": "k1"})
+    assert len(standin.api.customers.list().data) == 1
+
+
+def test_a_key_in_use_is_a_conflict(standin: StandIn) -> None:
+    standin.control("POST", "faults", kind="slow", path="/v1/customers", seconds=0.5)
+    made: list[Any] = []
+    slow = threading.Thread(
+        target=lambda: made.append(standin.client_with(retries=0).v1.customers.create({}, {"idempotency_key": "k"}))
+    )
+    slow.start()
+    while standin.control("GET", "faults")["counters"] == {}:
+        pass
+    with pytest.raises(stripe.StripeError) as refused:
+        standin.api.customers.create({}, {"idempotency_key": "k"})
+    slow.join()
+    assert refused.value.http_status == 409
+    assert [customer.id for customer in standin.api.customers.list().data] == [made[0].id]
+
+
+def test_lists_come_in_pages_newest_first(standin: StandIn) -> None:
+    made = [standin.api.customers.create({"name": str(n)}).id for n in range(7)]
+    page = standin.api.customers.list({"limit": 3})
+    assert ([each.id for each in page.data], page.has_more) == (made[:3:-1], True)
+    assert [each.id for each in page.auto_paging_iter()] == made[::-1]
+    before = standin.api.customers.list({"limit": 3, "ending_before": made[0]})
+    assert ([each.id for each in before.data], before.has_more) == ([made[3], made[2], made[1]], True)
+    with pytest.raises(stripe.InvalidRequestError):
+        standin.api.customers.list({"limit": 101})
+
+
+def test_expansion_is_nested_and_reaches_into_lists(standin: StandIn, shop: Shop) -> None:
+    price = standin.api.prices.retrieve(shop.calls.id, {"expand": ["product", "tiers"]})
+    assert isinstance(price.product, stripe.Product)
+    assert price.tiers is not None
+    assert [tier.up_to for tier in price.tiers] == [50_000, None]
+    listed = standin.api.prices.list({"expand": ["data.product"]})
+    assert {each.product.name for each in listed.data} == {"Starter", "API calls"}  # type: ignore[union-attr]
+    with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
+        standin.api.prices.retrieve(shop.calls.id, {"expand": ["nickname.nothing.more.than", "wrong"]})
+
+
+def test_search(standin: StandIn) -> None:
+    standin.api.customers.create({"email": "a@example.com", "metadata": {"organization": "7"}})
+    wanted = standin.api.customers.create({"email": "b@example.com", "metadata": {"organization": "8"}})
+    found = standin.api.customers.search({"query": "metadata['organization']:'8' AND email:'b@example.com'"})
+    assert [each.id for each in found.data] == [wanted.id]
+
+
+@pytest.mark.parametrize(("key", "status"), [("", 401), ("sk_live_0123456789", 401), ("sk_test_01234567", 200)])
+def test_only_test_keys_are_taken(standin: StandIn, key: str, status: int) -> None:
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(f"{standin.url}/v1/account", headers={"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == status
+    except urllib.error.HTTPError as error:
+        error.close()
+        assert error.code == status
+
+
+def test_what_is_missing_is_named(standin: StandIn) -> None:
+    with pytest.raises(stripe.InvalidRequestError) as missing:
+        standin.api.customers.retrieve("cus_none")
+    assert (missing.value.http_status, missing.value.code) == (404, "resource_missing")
+    with pytest.raises(stripe.InvalidRequestError) as unknown:
+        standin.api.subscriptions.create({"customer": "cus_none", "items": [{"price": "price_none"}]})
+    assert (unknown.value.http_status, unknown.value.param) == (400, "customer")
+
+
+def test_a_parameter_that_would_be_ignored_is_reported(standin: StandIn) -> None:
+    standin.api.customers.create({"cash_balance": {"settings": {"reconciliation_mode": "manual"}}})
+    assert standin.violations() == ["POST /v1/customers: the stand-in ignores the parameter cash_balance"]
+    standin.world.violations.clear()
+
+
+def test_cards(standin: StandIn) -> None:
+    customer = standin.api.customers.create({})
+    with pytest.raises(stripe.CardError) as declined:
+        standin.api.payment_methods.attach("pm_card_chargeDeclined", {"customer": customer.id})
+    assert (declined.value.code, declined.value.http_status) == ("card_declined", 402)
+    with pytest.raises(stripe.CardError) as poor:
+        standin.api.payment_intents.create(
+            {"amount": 500, "currency": "usd", "payment_method": "pm_card_chargeDeclinedInsufficientFunds", "confirm": True}
+        )
+    assert poor.value.error is not None
+    assert poor.value.error.decline_code == "insufficient_funds"
+    setup = standin.api.setup_intents.create({"customer": customer.id, "payment_method": "pm_card_visa", "confirm": True})
+    assert setup.status == "succeeded"
+    paid = standin.api.payment_intents.create(
+        {"amount": 500, "currency": "jpy", "customer": customer.id, "payment_method": "pm_card_mastercard", "confirm": True}
+    )
+    assert paid.status == "succeeded"
+    refund = standin.api.refunds.create({"payment_intent": paid.id, "amount": 200})
+    charge = standin.api.charges.retrieve(str(paid.latest_charge), {"expand": ["refunds", "balance_transaction"]})
+    assert (refund.status, charge.amount_refunded, charge.refunded) == ("succeeded", 200, False)
