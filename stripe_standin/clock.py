@@ -16,7 +16,7 @@ class Due:
     at: int
     rank: int
     name: str
-    act: Callable[[], None]
+    act: Callable[[], object]
 
 
 Finder = Callable[[World, str | None], list[Due]]

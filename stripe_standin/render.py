@@ -69,7 +69,7 @@ def shown(world: "World", obj: Obj) -> Obj:
     """A copy as Stripe shows it without `expand`: safe to keep (events) and to change."""
     plain: Obj = json.loads(json.dumps({key: value for key, value in obj.items() if not key.startswith("_")}))
     make = VIEWS.get(obj.get("object", ""))
-    return make(world, plain) if make else plain
+    return make(world, plain) if make and not plain.get("deleted") else plain
 
 
 def render(world: "World", answer: Any, expand: list[str]) -> Any:

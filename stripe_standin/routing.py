@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stripe_standin.params import Params
@@ -26,9 +27,12 @@ def route(method: str, path: str) -> Callable[[Handler], Handler]:
     return register
 
 
+def _called(handler: Handler, groups: tuple[str, ...], world: "World", params: Params) -> Any:
+    return handler(world, params, *groups)
+
+
 def find(method: str, path: str) -> Callable[["World", Params], Any] | None:
     for verb, pattern, handler in _ROUTES:
         if verb == method and (match := pattern.match(path)):
-            groups = match.groups()
-            return lambda world, params, handler=handler, groups=groups: handler(world, params, *groups)
+            return partial(_called, handler, match.groups())
     return None

@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import quote
 
-from stripe_standin import lifecycle, payments, planning, pricing
+from stripe_standin import cards, lifecycle, payments, planning, pricing
 from stripe_standin.errors import StripeError, invalid, needed
 from stripe_standin.params import Params
 from stripe_standin.planning import ItemChange
@@ -148,7 +148,7 @@ def trial_end(world: World, session: Obj) -> int | None:
     data = session["_subscription"]
     if data["trial_days"]:
         return world.now_for(session["customer"]) + int(data["trial_days"]) * DAY
-    return data["trial_end"]
+    return int(data["trial_end"]) if data["trial_end"] else None
 
 
 def _amounts(world: World, session: Obj) -> None:
@@ -301,7 +301,7 @@ def _subscribe(world: World, session: Obj, customer: Obj, method: Obj | None) ->
     data = session["_subscription"]
     if method:
         payments.attach(world, method, customer)
-        if session["amount_total"] and not payments.cards.of(method["_number"]).charges:
+        if session["amount_total"] and not cards.of(method["_number"]).charges:
             method["customer"] = None
             raise payments.declined(method)
     fields = {

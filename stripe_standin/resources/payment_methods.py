@@ -48,11 +48,9 @@ def create(world: World, params: Params) -> Obj:
     params.choice("type", ("card",), "card")
     card = params.sub("card")
     if token := card.text("token"):
-        number = cards.number_of(token)
-        if number is None:
-            raise invalid(f"No such token: '{token}'", param="card[token]", code="resource_missing")
         method = payments.from_token(world, token)
-        assert method is not None
+        if method is None:
+            raise invalid(f"No such token: '{token}'", param="card[token]", code="resource_missing")
         method["billing_details"] |= details(params)
         return method
     number, month, year = card.required("number"), card.number("exp_month") or 0, card.number("exp_year") or 0

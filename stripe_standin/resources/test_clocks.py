@@ -2,15 +2,13 @@
 
 import threading
 
-from stripe_standin import clock, due
+from stripe_standin import clock
 from stripe_standin.errors import invalid
 from stripe_standin.params import Params
 from stripe_standin.routing import route
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj
 from stripe_standin.world import DAY, World
-
-assert due  # what falls due registers itself
 
 _KIND = "test_helpers.test_clock"
 _FARTHEST = 2 * 366 * DAY

@@ -96,7 +96,9 @@ class Receiver:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
 
     def types(self) -> list[str]:
         return [json.loads(body)["type"] for body, _ in self.got]
@@ -141,7 +143,10 @@ class Shop:
                 "billing_scheme": "tiered",
                 "tiers_mode": "graduated",
                 "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
-                "tiers": [{"up_to": included, "unit_amount": 0}, {"up_to": "inf", "unit_amount_decimal": unit}],  # type: ignore[typeddict-item]
+                "tiers": [
+                    {"up_to": included, "unit_amount": 0},
+                    {"up_to": "inf", "unit_amount_decimal": unit},
+                ],  # type: ignore[typeddict-item]
             }
         )
 

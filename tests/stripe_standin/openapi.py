@@ -72,9 +72,8 @@ def _strict(node: Any) -> Any:
         key: _strict(each) for key, each in node.items() if not (key in _PROSE and not isinstance(each, dict))
     }
     nullable = plain.pop("nullable", False) is True
-    if isinstance(plain.get("properties"), dict) and plain.get("type") == "object":
-        if plain["properties"]:
-            plain.setdefault("additionalProperties", False)
+    if plain.get("type") == "object" and isinstance(plain.get("properties"), dict) and plain["properties"]:
+        plain.setdefault("additionalProperties", False)
     return {"anyOf": [plain, {"type": "null"}]} if nullable else plain
 
 

@@ -15,7 +15,9 @@ def pay_by_card(page: Any, number: str) -> None:
     page.locator("button[type=submit]").last.click()
 
 
-def subscribe(standin: StandIn, shop: Shop, page: Any, receiver: Receiver) -> tuple[stripe.Customer, str, Any]:
+def subscribe(
+    standin: StandIn, shop: Shop, page: Any, receiver: Receiver
+) -> tuple[stripe.Customer, str, Any]:
     """Through Checkout in the browser: a refused card first, then one that pays."""
     clock = standin.api.test_helpers.test_clocks.create({"frozen_time": START}).id
     customer = standin.api.customers.create({"email": "alice@example.com", "test_clock": clock})
@@ -36,7 +38,9 @@ def subscribe(standin: StandIn, shop: Shop, page: Any, receiver: Receiver) -> tu
     assert standin.api.subscriptions.list({"customer": customer.id}).data == []
     pay_by_card(page, "4242 4242 4242 4242")
     page.wait_for_url(f"**/hook?session={session.id}")
-    done = standin.api.checkout.sessions.retrieve(session.id, {"expand": ["subscription.latest_invoice", "line_items"]})
+    done = standin.api.checkout.sessions.retrieve(
+        session.id, {"expand": ["subscription.latest_invoice", "line_items"]}
+    )
     return customer, clock, done
 
 
@@ -61,7 +65,12 @@ def test_from_checkout_to_an_invoice_for_what_was_used(
 
     standin.advance(clock, FEBRUARY + 2 * 3600)
     invoice = standin.api.invoices.retrieve(draft.id, {"expand": ["payments.data.payment.payment_intent"]})
-    assert (invoice.status, invoice.total, invoice.amount_paid, invoice.billing_reason) == ("paid", 11_900, 11_900, "subscription_cycle")
+    assert (invoice.status, invoice.total, invoice.amount_paid, invoice.billing_reason) == (
+        "paid",
+        11_900,
+        11_900,
+        "subscription_cycle",
+    )
     assert invoice.parent.subscription_details.subscription == subscription.id
     assert invoice.payments.data[0].payment.payment_intent.status == "succeeded"
     assert [(line.description, line.quantity, line.amount) for line in invoice.lines.data] == [
@@ -78,7 +87,9 @@ def test_a_failed_renewal_is_paid_through_the_portal(
     standin: StandIn, shop: Shop, receiver: Receiver, browser_page: Any
 ) -> None:
     customer, clock, _ = subscribe(standin, shop, browser_page, receiver)
-    session = standin.api.billing_portal.sessions.create({"customer": customer.id, "return_url": receiver.url})
+    session = standin.api.billing_portal.sessions.create(
+        {"customer": customer.id, "return_url": receiver.url}
+    )
     page = browser_page
     page.goto(session.url)
     page.get_by_role("link", name="Change payment method").click()
@@ -88,7 +99,11 @@ def test_a_failed_renewal_is_paid_through_the_portal(
     standin.advance(clock, FEBRUARY + 2 * 3600)
     invoice = standin.api.invoices.list({"customer": customer.id, "limit": 1}).data[0]
     subscription = standin.api.subscriptions.list({"customer": customer.id}).data[0]
-    assert (invoice.status, invoice.attempt_count, invoice.next_payment_attempt) == ("open", 1, FEBRUARY + 3600 + DAY)
+    assert (invoice.status, invoice.attempt_count, invoice.next_payment_attempt) == (
+        "open",
+        1,
+        FEBRUARY + 3600 + DAY,
+    )
     assert subscription.status == "past_due"
 
     page.reload()
@@ -156,7 +171,11 @@ def test_pages_are_usable_on_a_telephone(
     standin: StandIn, shop: Shop, receiver: Receiver, new_page: Callable[..., Any]
 ) -> None:
     session = standin.api.checkout.sessions.create(
-        {"mode": "subscription", "success_url": receiver.url, "line_items": [{"price": shop.starter.id, "quantity": 1}]}
+        {
+            "mode": "subscription",
+            "success_url": receiver.url,
+            "line_items": [{"price": shop.starter.id, "quantity": 1}],
+        }
     )
     page = new_page(width=360, height=740, dark=True)
     page.goto(session.url)

@@ -14,7 +14,9 @@ def send(standin: StandIn, customer: str, value: str = "1", **fields: Any) -> An
     return standin.api.billing.meter_events.create({"event_name": "calls", "payload": payload, **fields})
 
 
-def test_an_identifier_is_taken_once_in_a_day(standin: StandIn, shop: Shop, buyer: Callable[..., Any]) -> None:
+def test_an_identifier_is_taken_once_in_a_day(
+    standin: StandIn, shop: Shop, buyer: Callable[..., Any]
+) -> None:
     customer, clock = buyer()
     send(standin, customer.id, identifier="e1")
     with pytest.raises(stripe.InvalidRequestError, match="already exists with identifier e1") as refused:
@@ -24,8 +26,12 @@ def test_an_identifier_is_taken_once_in_a_day(standin: StandIn, shop: Shop, buye
     send(standin, customer.id, identifier="e1")  # only 24 hours are promised
 
 
-@pytest.mark.parametrize(("moved", "code"), [(-35 * DAY - 60, "timestamp_too_far_in_past"), (360, "timestamp_in_future")])
-def test_time_stamps_have_a_window(standin: StandIn, shop: Shop, buyer: Callable[..., Any], moved: int, code: str) -> None:
+@pytest.mark.parametrize(
+    ("moved", "code"), [(-35 * DAY - 60, "timestamp_too_far_in_past"), (360, "timestamp_in_future")]
+)
+def test_time_stamps_have_a_window(
+    standin: StandIn, shop: Shop, buyer: Callable[..., Any], moved: int, code: str
+) -> None:
     customer, _ = buyer()
     with pytest.raises(stripe.InvalidRequestError) as refused:
         send(standin, customer.id, timestamp=START + moved)
@@ -35,14 +41,18 @@ def test_time_stamps_have_a_window(standin: StandIn, shop: Shop, buyer: Callable
 
 
 @pytest.mark.parametrize("value", ["1.5", "", "many", "1e3"])
-def test_values_are_whole_numbers(standin: StandIn, shop: Shop, buyer: Callable[..., Any], value: str) -> None:
+def test_values_are_whole_numbers(
+    standin: StandIn, shop: Shop, buyer: Callable[..., Any], value: str
+) -> None:
     customer, _ = buyer()
     with pytest.raises(stripe.InvalidRequestError) as refused:
         send(standin, customer.id, value)
     assert refused.value.code == "meter_event_invalid_value"
 
 
-def test_summaries_leave_out_what_was_cancelled(standin: StandIn, shop: Shop, buyer: Callable[..., Any]) -> None:
+def test_summaries_leave_out_what_was_cancelled(
+    standin: StandIn, shop: Shop, buyer: Callable[..., Any]
+) -> None:
     customer, clock = buyer()
     standin.advance(clock, START + 7200)
     send(standin, customer.id, "10", identifier="a", timestamp=START)
@@ -51,8 +61,13 @@ def test_summaries_leave_out_what_was_cancelled(standin: StandIn, shop: Shop, bu
     span: Any = {"customer": customer.id, "start_time": START, "end_time": START + 7200}
     total = standin.api.billing.meters.event_summaries.list(shop.meter.id, span)
     assert [each.aggregated_value for each in total.data] == [107]
-    hours = standin.api.billing.meters.event_summaries.list(shop.meter.id, span | {"value_grouping_window": "hour"})
-    assert [(each.start_time, each.aggregated_value) for each in hours.data] == [(START + 3600, 100), (START, 7)]
+    hours = standin.api.billing.meters.event_summaries.list(
+        shop.meter.id, span | {"value_grouping_window": "hour"}
+    )
+    assert [(each.start_time, each.aggregated_value) for each in hours.data] == [
+        (START + 3600, 100),
+        (START, 7),
+    ]
     standin.api.billing.meter_event_adjustments.create(
         {"event_name": "calls", "type": "cancel", "cancel": {"identifier": "c"}}
     )
@@ -77,7 +92,9 @@ def test_an_unknown_customer_becomes_a_thin_event(standin: StandIn, shop: Shop, 
     assert (reason.error_count, reason.error_types[0].code) == (2, "meter_event_customer_not_found")
 
 
-def test_late_usage_counts_while_the_invoice_is_a_draft(standin: StandIn, shop: Shop, buyer: Callable[..., Any]) -> None:
+def test_late_usage_counts_while_the_invoice_is_a_draft(
+    standin: StandIn, shop: Shop, buyer: Callable[..., Any]
+) -> None:
     from tests.stripe_standin.conftest import FEBRUARY
 
     customer, clock = buyer()

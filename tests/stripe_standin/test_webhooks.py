@@ -25,7 +25,7 @@ def test_a_signature_proves_the_sender(standin: StandIn, receiver: Receiver) -> 
     customer = standin.api.customers.create({"email": "a@example.com"})
     standin.api.customers.update(customer.id, {"email": "b@example.com"})  # not asked for
     idle(standin)
-    (body, signature), = receiver.got
+    ((body, signature),) = receiver.got
     event = stripe.Webhook.construct_event(body, signature, secret)
     assert (event.type, event.data.object["id"]) == ("customer.created", customer.id)
     with pytest.raises(stripe.SignatureVerificationError):
