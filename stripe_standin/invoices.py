@@ -254,9 +254,9 @@ def attempt(world: World, invoice: Obj, method: Obj | None = None) -> bool:
             "message": message,
         }
     invoice["webhooks_delivered_at"] = world.now_for(invoice["customer"])
-    from stripe_standin import lifecycle
+    from stripe_standin import dunning
 
-    lifecycle.payment_failed(world, invoice)
+    dunning.payment_failed(world, invoice)
     return False
 
 
@@ -282,9 +282,9 @@ def mark_paid(world: World, invoice: Obj, amount: int, *, out_of_band: bool = Fa
     world.emit("invoice.updated", invoice, previous={"status": "open"})
     world.emit("invoice.paid", invoice)
     world.emit("invoice.payment_succeeded", invoice)
-    from stripe_standin import lifecycle
+    from stripe_standin import dunning
 
-    lifecycle.payment_came(world, invoice)
+    dunning.payment_came(world, invoice)
     return invoice
 
 

@@ -123,10 +123,3 @@ def _resolved(world: "World", key: str, value: Any) -> Any:
 def _resolved_one(world: "World", table: str, value: Any) -> Any:
     found = world.store.peek(table, value) if isinstance(value, str) else None
     return shown(world, found) if found else value
-
-
-@on_expand("item", "discounts")
-@on_expand("item", "taxes")
-def _nothing(world: "World", line: Obj) -> Any:
-    """Of a Checkout page's lines: none has a discount of its own."""
-    return []

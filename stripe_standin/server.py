@@ -7,6 +7,8 @@ import re
 import socket
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -153,8 +155,9 @@ class Handler(BaseHTTPRequestHandler):
     def _run(self, key: str, request_id: str, fault: Fault | None) -> tuple[int, Any]:
         answered: tuple[int, Any] | None = None
         try:
-            self._before(fault)
-            answered = self._execute(key, request_id)
+            with self._one_at_a_time(fault):
+                self._before(fault)
+                answered = self._execute(key, request_id)
             if fault and fault.kind == "error_after":
                 answered = 500, _broken().body()
             return answered
@@ -163,6 +166,27 @@ class Handler(BaseHTTPRequestHandler):
             if fault and fault.kind == "timeout_after":
                 time.sleep(fault.seconds)
                 raise _Dropped
+
+    @contextmanager
+    def _one_at_a_time(self, fault: Fault | None) -> Iterator[None]:
+        """Stripe takes one meter event at a time for a customer and a meter, and answers 429 to others meanwhile."""
+        if self.route != "/v1/billing/meter_events" or (fault and fault.kind.startswith("timeout")):
+            yield
+            return
+        sent = decode(self.body)
+        payload = sent.get("payload")
+        place = f"{sent.get('event_name')}|{payload.get('stripe_customer_id') if isinstance(payload, dict) else ''}"
+        with self.world.lock:
+            if place in self.world.busy:
+                raise StripeError(
+                    429, "invalid_request_error", "Another meter event is being taken.", code="lock_timeout"
+                )
+            self.world.busy.add(place)
+        try:
+            yield
+        finally:
+            with self.world.lock:
+                self.world.busy.discard(place)
 
     def _before(self, fault: Fault | None) -> None:
         if fault is None:

@@ -46,6 +46,7 @@ class World:
         self.violations: list[str] = []
         self.requests: dict[str, int] = {}
         self.request: Obj = {"id": None, "idempotency_key": None}
+        self.busy: set[str] = set()  # meters and customers whose event is being taken
         self.base = ""  # address of this server, for the pages' links
 
     # Time -------------------------------------------------------------------------------------------------------

@@ -74,12 +74,18 @@ def _empty(path: str) -> None:
         return listing(path, [])
 
 
+# Lists of what the stand-in has none of; synchronisers walk them all the same.
 for _path in (
-    "/v1/disputes",
-    "/v1/subscription_schedules",
-    "/v1/payouts",
-    "/v1/transfers",
-    "/v1/tax_codes",
     "/v1/accounts",
+    "/v1/application_fees",
+    "/v1/disputes",
+    "/v1/file_links",
+    "/v1/files",
+    "/v1/payouts",
+    "/v1/reviews",
+    "/v1/shipping_rates",
+    "/v1/subscription_schedules",
+    "/v1/tax_codes",
+    "/v1/transfers",
 ):
     _empty(_path)

@@ -60,16 +60,15 @@ def products(world: World, params: Params) -> Obj:
     return world.page("/v1/products", found, params)
 
 
+@route("GET", "/v1/products/{id}/features")
+def features(world: World, params: Params, identifier: str) -> Obj:
+    world.store.get("product", identifier)
+    return world.page(f"/v1/products/{identifier}/features", [], params)
+
+
 @route("GET", "/v1/products/{id}")
 def product(world: World, params: Params, identifier: str) -> Obj:
     return world.store.get("product", identifier)
-
-
-@route("GET", "/v1/products/{id}/features")
-def product_features(world: World, params: Params, identifier: str) -> Obj:
-    """Entitlements are not stood in for: no product has any."""
-    world.store.get("product", identifier)
-    return world.page(f"/v1/products/{identifier}/features", [], params)
 
 
 @route("POST", "/v1/products/{id}")
@@ -223,12 +222,9 @@ def _tiers(world: World, price: Obj) -> Any:
 
 @on_expand("price", "currency_options")
 def _currency_options(world: World, price: Obj) -> Any:
-    """A price here has one currency, which is listed as there."""
-    fields = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal")
-    option: Obj = {name: price.get(name) for name in fields}
-    if price.get("billing_scheme") == "tiered":
-        option["tiers"] = _tiers(world, price)
-    return {price["currency"]: option}
+    """The price's own currency: others cannot be given here."""
+    names = ("tax_behavior", "unit_amount", "unit_amount_decimal")
+    return {price["currency"]: {"custom_unit_amount": None, **{name: price[name] for name in names}}}
 
 
 def _take_lookup_key(world: World, price: Obj, params: Params) -> None:

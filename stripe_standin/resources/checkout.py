@@ -202,6 +202,12 @@ def _shown_item(world: World, session: Obj, item: Obj) -> Obj:
     }
 
 
+@on_expand("item", "discounts")
+@on_expand("item", "taxes")
+def _none(world: World, item: Obj) -> Any:
+    return []
+
+
 @route("GET", "/v1/checkout/sessions")
 def sessions(world: World, params: Params) -> Obj:
     found = world.filtered(_KIND, params, "customer", "payment_intent", "subscription", "status")
@@ -263,7 +269,7 @@ def confirm_page(world: World, params: Params, identifier: str) -> Obj:
         "tax_value": None,
     }
     complete(world, session, buyer, method)
-    return payment_page(world, Params({}), identifier)
+    return {"id": identifier, "object": "payment_page", "mode": session["mode"], "status": session["status"]}
 
 
 # Paying -------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,16 @@ from dateutil.relativedelta import relativedelta
 
 from stripe_standin.errors import invalid, needed
 from stripe_standin.params import Params
+from stripe_standin.render import on_expand
 from stripe_standin.routing import route
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj
 from stripe_standin.world import World
+
+
+@on_expand("coupon", "applies_to")
+def _applies_to(world: World, coupon: Obj) -> Any:
+    return {"products": []}  # to everything
 
 
 @route("POST", "/v1/coupons")

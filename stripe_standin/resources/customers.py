@@ -201,6 +201,28 @@ def delete_tax_id(world: World, params: Params, identifier: str, tax: str) -> Ob
     return {"id": tax, "object": "tax_id", "deleted": True}
 
 
+@route("GET", "/v1/tax_ids")
+def all_tax_ids(world: World, params: Params) -> Obj:
+    """The account's own, of which there are none, or those of the customer named as owner."""
+    owner = params.sub("owner")
+    customer = owner.text("customer") if owner.text("type", "self") == "customer" else None
+    found = list(world.store.where("tax_id", customer=customer)) if customer else []
+    return world.page("/v1/tax_ids", found, params)
+
+
+@route("GET", "/v1/tax_ids/{id}")
+def any_tax_id(world: World, params: Params, tax: str) -> Obj:
+    return world.store.get("tax_id", tax)
+
+
+@route("GET", "/v1/customers/{id}/sources")
+def sources(world: World, params: Params, identifier: str) -> Obj:
+    """None: cards are payment methods here."""
+    living(world, identifier, param="id", status=404)
+    params.text("object")
+    return world.page(f"/v1/customers/{identifier}/sources", [], params)
+
+
 # Balance ------------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ does not know are violations) and without its prose it is kept as JSON under `va
 """
 
 import json
+import os
 import re
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -57,7 +58,7 @@ def document() -> dict[str, Any]:
         },
     }
     _CACHE.mkdir(exist_ok=True)
-    fresh = kept.with_suffix(f".{id(made)}")
+    fresh = kept.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(made))
     fresh.replace(kept)
     return made

@@ -1,6 +1,7 @@
 """What every request has: keys, idempotency, pages, expansion, search, refusals in Stripe's words."""
 
 import threading
+import time
 from http.client import HTTPConnection
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_a_key_in_use_is_a_conflict(standin: StandIn) -> None:
     )
     slow.start()
     while standin.control("GET", "faults")["counters"] == {}:
-        pass
+        time.sleep(0.01)
     with pytest.raises(stripe.StripeError) as refused:
         standin.api.customers.create({}, {"idempotency_key": "k"})
     slow.join()

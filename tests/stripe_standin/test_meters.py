@@ -1,5 +1,7 @@
 """Meter events: what is refused, what is counted, what is reported later."""
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -82,7 +84,7 @@ def test_an_unknown_customer_becomes_a_thin_event(standin: StandIn, shop: Shop, 
     send(standin, "cus_gone", identifier="lost-2")
     standin.control("POST", "hooks/wait", seconds=5)
     while not receiver.got:
-        pass
+        time.sleep(0.01)
     body, signature = receiver.got[0]
     note = standin.client.parse_event_notification(body, signature, secret)
     assert note.type == "v1.billing.meter.error_report_triggered"
@@ -106,3 +108,16 @@ def test_late_usage_counts_while_the_invoice_is_a_draft(
     assert (invoice.status, invoice.total) == ("paid", 1000)
     shop.use(customer.id, 60_000, FEBRUARY - 30, "too late")
     assert standin.api.invoices.retrieve(invoice.id).total == 1000
+
+
+def test_one_event_at_a_time_for_a_customer(standin: StandIn, shop: Shop, buyer: Callable[..., Any]) -> None:
+    customer, _ = buyer()
+    standin.control("POST", "faults", kind="slow", path="meter_events", seconds=0.4)
+    slow = threading.Thread(target=lambda: send(standin, customer.id, identifier="slow"))
+    slow.start()
+    while standin.control("GET", "faults")["counters"] == {}:
+        time.sleep(0.01)
+    with pytest.raises(stripe.RateLimitError):
+        send(standin, customer.id, identifier="at once")
+    slow.join()
+    send(standin, customer.id, identifier="at once")
