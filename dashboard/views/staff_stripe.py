@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.timesince import timesince
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import Organization, User
@@ -50,6 +51,7 @@ def usage(request: HttpRequest) -> HttpResponse:
         "nav": "staff-stripe",
         "staff_page": True,
         "outbox": figures,
+        "lag": f"the oldest for {timesince(figures.oldest_at, at)}" if figures.oldest_at else "nothing waits",
         "is_late": figures.oldest_at is not None and at - figures.oldest_at > LATE,
         "is_configured": is_configured(),
         "customers": waiting_customers(),

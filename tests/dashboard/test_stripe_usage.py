@@ -77,6 +77,7 @@ def test_figures_lag_and_customers(client: Client, staff: User, acme: Customer) 
     assert (figures.pending, figures.unknown, figures.refused, figures.sent) == (2, 1, 1, 1)
     assert figures.oldest_at == waiting_since
     assert context["is_late"]
+    assert context["lag"] == "the oldest for 3\xa0hours"
     [one] = context["customers"]
     assert (one.organization, one.pending, one.unknown, one.refused) == (acme.organization, 2, 1, 1)
     assert "No active meter found" in page(client)
