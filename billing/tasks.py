@@ -15,6 +15,7 @@ from billing.stripe.client import is_configured
 from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
+USAGE_A_RUN = 20_000  # rows: some minutes, well inside the time limit of a task; the next run goes on
 SIMULATION_SECONDS = 570  # before the worker is killed at 600 s (CELERY_TASK_TIME_LIMIT), so that the run can say that it failed
 
 
@@ -97,7 +98,7 @@ def stripe_usage() -> None:
     """Tell Stripe what all customers used; nothing without a Stripe key."""
     at = now()
     usage.fill_usage(at=at)
-    _log_sent(sender.send_usage(at=at))
+    _log_sent(sender.send_usage(at=at, limit=USAGE_A_RUN))
 
 
 @shared_task(name="billing.stripe_usage_ending")
@@ -105,7 +106,7 @@ def stripe_usage_ending() -> None:
     """The same for periods that end soon or ended just now; and what waits to be repeated."""
     at = now()
     usage.fill_ending(at=at)
-    _log_sent(sender.send_usage(at=at))
+    _log_sent(sender.send_usage(at=at, limit=USAGE_A_RUN))
 
 
 def _log_sent(done: sender.Sent) -> None:

@@ -190,7 +190,6 @@ def _record(row: StripeUsage, answer: Answer, at: datetime) -> str:
     own = StripeUsage.objects.filter(pk=row.pk)
     if answer.fate in (Fate.SENT, Fate.KNOWN):
         own.update(state=UsageState.SENT, sent_at=at, error="")
-        close_finding(kind=FindingKind.USAGE, subject=row.identifier, at=at)
         return "sent"
     if answer.fate == Fate.REFUSED:
         refuse(row, answer.error, at=at, is_fate_known=row.first_attempt_at is None)

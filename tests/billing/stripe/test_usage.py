@@ -17,7 +17,7 @@ from core.clock import now, to_micros
 from core.ids import event_id, new_nonce
 from metering.events import CORRECTION, Event
 from metering.services import ingest_history
-from plans.models import Aggregation, Meter, Plan, PlanVersion, PriceComponent
+from plans.models import Aggregation, Meter, Period, Plan, PlanVersion, PriceComponent
 from plans.publishing import publish_version
 from tests.billing.kit import START, Customer
 from tests.billing.stripe.usage_kit import HOUR, at_stripe, meter_prices, metered_customer, told
@@ -33,15 +33,17 @@ def configured(settings: LazySettings) -> None:
     settings.STRIPE_SECRET_KEY = KEY
 
 
-def record(customer: Customer, quantity: str, *, meter: Meter, at: datetime, **properties: str) -> Event:
-    """Live usage of the first period with these properties, stored now."""
+def record(
+    customer: Customer, quantity: str, *, meter: Meter, at: datetime, mode: str = "live", **properties: str
+) -> Event:
+    """Usage of the first period with these properties, stored now."""
     at_us = to_micros(at)
     event = Event(
         id=event_id(at_us, new_nonce()),
         occurred_at_us=at_us,
         received_at_us=at_us,
         organization_id=customer.organization.pk,
-        mode="live",
+        mode=mode,
         meter_id=meter.pk,
         period_id=customer.period().pk,
         quantity=Decimal(quantity),
@@ -159,6 +161,57 @@ def test_only_what_stripe_meters_and_only_customers_of_stripe() -> None:
     StripePrice.objects.all().delete()
 
     assert fill_usage(at=AT) == 0
+
+
+def test_calls_with_test_keys_are_never_told() -> None:
+    customer = metered_customer()
+    record(customer, "10", meter=create_meter(), at=START + HOUR, mode="test")
+    assert fill_usage(at=AT) == 0
+
+
+def test_an_ended_period_and_the_running_one_are_told_apart() -> None:
+    customer = metered_customer()
+    customer.use(10)
+    customer.use(20, month=1)
+    first, second = customer.period(), customer.period(1)
+
+    assert fill_usage(at=second.starts_at + timedelta(minutes=10)) == 2
+    rows = StripeUsage.objects.order_by("stamped_at").values_list("period", "value", "stamped_at")
+    assert list(rows) == [
+        (first.pk, 10, first.ends_at - timedelta(seconds=1)),
+        (second.pk, 20, second.starts_at + timedelta(minutes=10)),
+    ]
+
+
+def test_an_upgrade_at_once_tells_each_period_to_its_own_time() -> None:
+    """The old subscription ends at Stripe and a new one starts; both periods count on the same meter."""
+    customer = metered_customer()
+    customer.use(10)
+    period = customer.period()
+    middle = START + timedelta(days=15)
+    StripeSubscription.objects.update(ended_at=middle)
+    Period.objects.for_organization(customer.organization).filter(starts_at__gt=START).delete()
+    Period.objects.filter(pk=period.pk).update(ends_at=middle)
+    larger = version_of(PriceComponent(meter=create_meter(), unit_price=Decimal("0.5")))
+    meter_prices(larger)
+    after = Period.objects.create(
+        organization=customer.organization,
+        subscription=customer.subscription,
+        version=larger,
+        anchor=middle,
+        starts_at=middle,
+        ends_at=middle + timedelta(days=30),
+    )
+    at_stripe(customer, started_at=middle, stripe_id="sub_test_larger")
+    customer.use(7, month=1)
+
+    assert fill_usage(at=middle + HOUR / 2) == 2
+    rows = StripeUsage.objects.order_by("stamped_at").values_list("period", "value", "stamped_at", "meter")
+    meter = StripeMeter.objects.get()
+    assert list(rows) == [
+        (period.pk, 10, middle - timedelta(seconds=1), meter.pk),
+        (after.pk, 7, middle + HOUR / 2, meter.pk),
+    ]
 
 
 def test_nothing_without_a_key(settings: LazySettings) -> None:

@@ -42,29 +42,31 @@ def meter_prices(version: PlanVersion, *, scale: int | None = None) -> list[Stri
     return meters
 
 
-def at_stripe(customer: Customer, *, stripe_id: str = "") -> StripeSubscription:
-    """The customer has a subscription at Stripe from the first day."""
+def at_stripe(
+    customer: Customer, *, stripe_id: str = "", started_at: datetime | None = None
+) -> StripeSubscription:
+    """The customer has a subscription at Stripe, from the first day or this moment on."""
     organization, subscription = customer.organization, customer.subscription
     StripeCustomer.objects.get_or_create(
-        organization=organization, defaults={"stripe_id": stripe_id or f"cus_test_{organization.pk}"}
+        organization=organization, defaults={"stripe_id": f"cus_test_{organization.pk}"}
     )
     return StripeSubscription.objects.create(
         organization=organization,
         subscription=subscription,
         version=subscription.version,
-        stripe_id=f"sub_test_{subscription.pk}",
+        stripe_id=stripe_id or f"sub_test_{subscription.pk}",
         status="active",
-        started_at=subscription.started_at,
+        started_at=started_at or subscription.started_at,
         synced_at=subscription.started_at,
     )
 
 
 def metered_customer(
-    name: str = "Acme", *, version: PlanVersion | None = None, at: datetime = START, shard: int = 17, stripe_id: str = ""
+    name: str = "Acme", *, version: PlanVersion | None = None, at: datetime = START, shard: int = 17
 ) -> Customer:  # fmt: skip
     customer = Customer.start(name, version=version or basic_version(), at=at, shard=shard)
     meter_prices(customer.subscription.version)
-    at_stripe(customer, stripe_id=stripe_id)
+    at_stripe(customer)
     return customer
 
 
