@@ -10,11 +10,13 @@ class BillingConfig(AppConfig):
 
         from billing.reconcile import statement_differences  # models are loaded by now
         from billing.stripe import events
+        from billing.stripe.catalogue_marks import stripe_marks
         from billing.stripe.findings import open_differences
-        from billing.stripe.publishing import lay_out_later
         from billing.stripe.told import told_differences
+        from billing.tasks import lay_out_later
         from metering.reconcile import MORE_CHECKS
         from plans.publishing import version_published
+        from plans.staff_marks import MORE_MARKS
 
         stripe.api_version = settings.STRIPE_API_VERSION  # also of dj-stripe's own requests
         events.connect()
@@ -22,3 +24,5 @@ class BillingConfig(AppConfig):
         for check in (statement_differences, told_differences, open_differences):
             if check not in MORE_CHECKS:
                 MORE_CHECKS.append(check)
+        if stripe_marks not in MORE_MARKS:
+            MORE_MARKS.append(stripe_marks)

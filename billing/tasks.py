@@ -1,6 +1,8 @@
 """Recurring work on documents and money. Each may run at any time and twice at once: what was done is not done again."""
 
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from celery import shared_task
@@ -112,3 +114,14 @@ def stripe_usage_ending() -> None:
 def _log_sent(done: sender.Sent) -> None:
     if done.counts.total():
         log.info("stripe_usage_sent", stopped=done.is_stopped, **done.counts)
+
+
+def lay_out_later(sender: Any, **sent: Any) -> None:
+    """Receiver of `version_published`: tell Stripe after the commit, by a worker. A broker that is away is left to beat."""
+    if is_configured():
+        transaction.on_commit(_queue_laying_out)
+
+
+def _queue_laying_out() -> None:
+    with suppress(OperationalError, OSError):
+        stripe_lay_out.apply_async(retry=False)

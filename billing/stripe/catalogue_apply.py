@@ -16,10 +16,10 @@ import stripe
 import structlog
 
 from billing.models import StripeMeter, StripePrice, StripeProduct
-from billing.stripe.catalogue import Payload, event_name, meter_payload, obstacle, own_items, product_payload
+from billing.stripe.catalogue import Payload, meter_payload, obstacle, own_items, product_payload
 from billing.stripe.catalogue_account import Account
 from billing.stripe.catalogue_drift import differing, meter_fields, price_fields, product_fields
-from billing.stripe.catalogue_entries import Entry, entries_of
+from billing.stripe.catalogue_entries import Entry, entries_of, meter_event
 from billing.stripe.catalogue_rows import (
     facts_of,
     has_customers_at_stripe,
@@ -134,7 +134,7 @@ class _Work:
     def _meter(self, component: PriceComponent) -> StripeMeter:
         row = meter_row(component)
         meter, scale = component.meter, scale_of(component)
-        event = row.event_name if row else event_name(meter.slug, component.match, scale)
+        event = meter_event(component)
         payload = meter_payload(_meter_name(component), event=event, unit=meter.unit, scale=scale)
         theirs = self.account.meters.get(row.stripe_id) if row else self._lost_meter(payload)
         if theirs is None:

@@ -22,24 +22,47 @@ def wanted_versions(*, at: datetime) -> list[PlanVersion]:
     """What is on sale, and what somebody is still on or will be: their prices have to be usable at Stripe."""
     is_sold = Q(state=VersionState.PUBLISHED, plan__archived_at=None)
     is_used = Q(pk__in=_used(at)) & ~Q(state=VersionState.DRAFT)
-    return _loaded(PlanVersion.objects.filter(is_sold | is_used))
+    return loaded(PlanVersion.objects.filter(is_sold | is_used))
 
 
 def unused_versions(*, at: datetime) -> list[PlanVersion]:
     """What has prices at Stripe, is no longer on sale, and nobody is on."""
     wanted = [version.pk for version in wanted_versions(at=at)]
-    return _loaded(PlanVersion.objects.exclude(pk__in=wanted).exclude(stripe_prices=None).distinct())
+    return loaded(PlanVersion.objects.exclude(pk__in=wanted).exclude(stripe_prices=None).distinct())
 
 
 def incomplete_versions(*, at: datetime) -> list[PlanVersion]:
     """Wanted versions that could be sold through Stripe and lack a price there, as far as our rows say."""
     return [
-        version for version in wanted_versions(at=at) if not obstacle(facts_of(version)) and _lacks(version)
+        version
+        for version in wanted_versions(at=at)
+        if not obstacle(facts_of(version)) and not is_complete(version)
     ]
+
+
+def loaded(versions: Iterable[PlanVersion]) -> list[PlanVersion]:
+    """With everything that the functions below read, in the order of plans and numbers."""
+    found = sorted(versions, key=lambda version: (version.plan_id, version.number))
+    prefetch_related_objects(
+        found,
+        "plan__stripe_product",
+        "stripe_prices",
+        "components__meter__stripe_meters",
+        "components__tiers",
+    )
+    return found
 
 
 def has_customers_at_stripe(version: PlanVersion) -> bool:
     return StripeSubscription.objects.filter(version=version, ended_at=None).exists()
+
+
+def is_complete(version: PlanVersion) -> bool:
+    """Whether our rows have every price that Stripe can count."""
+    there = {row.component_id for row in version.stripe_prices.all()}
+    found = zip(components_of(version), offers(facts_of(version)), strict=True)
+    needed = {None, *(component.pk for component, offer in found if offer.price is not None)}
+    return needed <= there
 
 
 def facts_of(version: PlanVersion) -> VersionFacts:
@@ -93,29 +116,9 @@ def price_rows(versions: Iterable[PlanVersion]) -> dict[tuple[int, int | None], 
     return {(row.version_id, row.component_id): row for row in rows}
 
 
-def _lacks(version: PlanVersion) -> bool:
-    there = {row.component_id for row in version.stripe_prices.all()}
-    found = zip(components_of(version), offers(facts_of(version)), strict=True)
-    needed = {None, *(component.pk for component, offer in found if offer.price is not None)}
-    return not needed <= there
-
-
 def _used(at: datetime) -> set[int]:
     """Versions that somebody is on, here or at Stripe, or goes to at the end of the period."""
     running = Subscription.objects.filter(Q(ended_at=None) | Q(ended_at__gt=at))
     here = running.values_list("version_id", "next_version_id").distinct()
     there = StripeSubscription.objects.filter(ended_at=None).values_list("version_id", flat=True).distinct()
     return {pk for pair in here for pk in pair if pk is not None} | set(there)
-
-
-def _loaded(versions: "Iterable[PlanVersion]") -> list[PlanVersion]:
-    found = list(versions)
-    found.sort(key=lambda version: (version.plan_id, version.number))
-    prefetch_related_objects(
-        found,
-        "plan__stripe_product",
-        "stripe_prices",
-        "components__meter__stripe_meters",
-        "components__tiers",
-    )
-    return found

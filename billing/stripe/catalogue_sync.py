@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django.db import transaction
 
 from billing.models import FindingKind, StripeFinding, StripeMeter, StripePrice, StripeProduct
-from billing.stripe.catalogue import EVENT_PREFIX, event_name, meter_payload, obstacle, product_payload
+from billing.stripe.catalogue import EVENT_PREFIX, meter_payload, obstacle, product_payload
 from billing.stripe.catalogue_account import Account
 from billing.stripe.catalogue_apply import Applied, apply_catalogue
 from billing.stripe.catalogue_drift import (
@@ -22,7 +22,7 @@ from billing.stripe.catalogue_drift import (
     price_fields,
     product_fields,
 )
-from billing.stripe.catalogue_entries import Entry, entries_of
+from billing.stripe.catalogue_entries import Entry, entries_of, meter_event, meter_subject, product_subject
 from billing.stripe.catalogue_rows import facts_of, meter_row, price_rows, unused_versions, wanted_versions
 from plans.models import PlanVersion
 
@@ -90,7 +90,7 @@ def _product_differences(account: Account, versions: list[PlanVersion]) -> Itera
         stripe_id = rows.get(version.plan_id, "")
         theirs = account.products.get(stripe_id)
         if theirs is None:
-            yield missing(stripe_id or f"product {version.plan.slug}", name)
+            yield missing(stripe_id or product_subject(version.plan.slug), name)
             continue
         ours = product_fields(product_payload(facts_of(version))) | {"active": True}
         yield from differing(stripe_id, name, ours, product_fields(theirs) | {"active": theirs["active"]})
@@ -106,14 +106,13 @@ def _meter_differences(account: Account, versions: list[PlanVersion]) -> Iterato
         payload = meter_payload(row.meter.name, event=row.event_name, unit=row.meter.unit, scale=row.scale)
         ours = meter_fields(payload) | {"status": "active"}
         yield from differing(row.stripe_id, name, ours, meter_fields(theirs) | {"status": theirs["status"]})
-    yield from {event: missing(f"meter {event}", f"Meter {event}") for event in _unmade(versions)}.values()
-
-
-def _unmade(versions: list[PlanVersion]) -> Iterator[str]:
-    for entry in _entries(versions):
-        component = entry.component
-        if component is not None and meter_row(component) is None:
-            yield event_name(component.meter.slug, component.match, component.meter.decimals)
+    unmade = {
+        meter_event(entry.component): meter_subject(entry.component)
+        for entry in _entries(versions)
+        if entry.component is not None and meter_row(entry.component) is None
+    }
+    for event, subject in unmade.items():
+        yield missing(subject, f"Meter {event}")
 
 
 def _price_differences(account: Account, versions: list[PlanVersion]) -> Iterator[Difference]:
@@ -136,7 +135,7 @@ def _price_difference(
     name = f"Price {entry.name}"
     theirs = account.prices(product).get(row.stripe_id) if row else None
     if row is None or theirs is None:
-        yield missing(row.stripe_id if row else f"price {entry.name}", name)
+        yield missing(row.stripe_id if row else entry.subject, name)
         return
     meter = meter_row(entry.component) if entry.component else None
     ours = price_fields(entry.payload(product=product, meter=meter.stripe_id if meter else None))

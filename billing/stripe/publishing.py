@@ -1,28 +1,18 @@
 """When the catalogue goes to Stripe: after a version was published, again until it is there, and a look every night.
 
-Selling never waits for Stripe: publishing only queues a task, and what did not arrive is found by our own rows.
+Selling never waits for Stripe: publishing only queues a task (billing/tasks.py), and what did not arrive is found by our rows.
 """
 
-from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 import stripe
 import structlog
-from django.db import transaction
-from kombu.exceptions import OperationalError
 
 from billing.stripe.catalogue_rows import incomplete_versions
 from billing.stripe.catalogue_sync import apply_catalogue, check_catalogue
 from billing.stripe.client import is_configured
 
 log = structlog.get_logger(__name__)
-
-
-def lay_out_later(sender: Any, **sent: Any) -> None:
-    """Receiver of `version_published`: tell Stripe after the commit, by a worker. A broker that is away is left to beat."""
-    if is_configured():
-        transaction.on_commit(_queue)
 
 
 def lay_out_incomplete(*, at: datetime) -> int:
@@ -57,10 +47,3 @@ def check_nightly(*, at: datetime) -> int:
     if found:
         log.error("stripe_catalogue_differs", count=len(found), first=str(found[0]))
     return len(found)
-
-
-def _queue() -> None:
-    from billing.tasks import stripe_lay_out  # which imports this module
-
-    with suppress(OperationalError, OSError):
-        stripe_lay_out.apply_async(retry=False)

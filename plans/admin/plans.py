@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Max, QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern
@@ -19,6 +20,7 @@ from plans.models import Plan, PlanVersion, PriceComponent, RateLimit, VersionSt
 from plans.preview import public_plans_note
 from plans.publishing import new_draft, publish_version
 from plans.queries import PREFETCH
+from plans.staff_marks import marks_of
 
 _PRICE_FIELDS = (
     ("meter", "model", "position"),
@@ -82,7 +84,7 @@ class RateLimitInline(admin.TabularInline[RateLimit, PlanVersion]):
 @admin.register(PlanVersion)
 class PlanVersionAdmin(VersionPages, admin.ModelAdmin[PlanVersion]):
     form = VersionForm
-    list_display = ("__str__", "state", "fee_in_words", "publish_at", "published_at")
+    list_display = ("__str__", "state", "fee_in_words", "publish_at", "published_at", "remarks")
     list_filter = ("state", "plan", "currency", "interval")
     list_select_related = ("plan",)
     inlines = (PriceComponentInline, RateLimitInline)
@@ -97,6 +99,14 @@ class PlanVersionAdmin(VersionPages, admin.ModelAdmin[PlanVersion]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PlanVersion]:
         return super().get_queryset(request).prefetch_related(*PREFETCH)
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """With the remarks of the versions on this page, all at once."""
+        listed = super().get_changelist_instance(request)
+        marks = marks_of(listed.result_list)
+        for version in listed.result_list:
+            version.marks = marks.get(version.pk, [])
+        return listed
 
     def get_fieldsets(self, request: HttpRequest, obj: PlanVersion | None = None) -> Any:
         """Without the form's own fields where there is no form: a published version is only shown."""
@@ -134,6 +144,10 @@ class PlanVersionAdmin(VersionPages, admin.ModelAdmin[PlanVersion]):
     @admin.display(description="fee", ordering="fee_minor")
     def fee_in_words(self, version: PlanVersion) -> str:
         return f"{format_money(version.fee_minor, version.currency)} a {version.interval}"
+
+    @admin.display(description="remarks")
+    def remarks(self, version: PlanVersion) -> str:
+        return " ".join(getattr(version, "marks", []))
 
     @admin.display(description="minimum spend")
     def minimum_in_words(self, version: PlanVersion) -> str:

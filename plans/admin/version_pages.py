@@ -30,6 +30,7 @@ from plans.publishing import (
     retire_version,
     schedule_publishing,
 )
+from plans.staff_marks import marks_of
 from plans.version_checks import version_faults
 
 Page = Callable[[HttpRequest, PlanVersion], HttpResponse]
@@ -69,7 +70,8 @@ class VersionPages(admin.ModelAdmin[PlanVersion]):
         form_url: Any = "", obj: PlanVersion | None = None,
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
-            context |= preview_context(request, obj) | {"version": obj, "notes": version_notes(obj, at=now())}
+            notes = [*version_notes(obj, at=now()), *marks_of([obj]).get(obj.pk, [])]
+            context |= preview_context(request, obj) | {"version": obj, "notes": notes}
         return super().render_change_form(
             request, context, add=add, change=change, form_url=form_url, obj=obj
         )

@@ -24,7 +24,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, act: str, **options: Any) -> None:
         try:
-            problems = self._diff(options["json"]) if act == "diff" else self._apply(options["json"])
+            problems = (
+                self._diff(as_json=options["json"]) if act == "diff" else self._apply(as_json=options["json"])
+            )
         except StripeNotConfigured as error:
             raise CommandError(
                 f"Stripe is not configured. {error.detail} Without it, plans are collected by hand."
@@ -34,7 +36,7 @@ class Command(BaseCommand):
         if problems:
             sys.exit(1)
 
-    def _diff(self, as_json: bool) -> bool:
+    def _diff(self, *, as_json: bool) -> bool:
         found = check_catalogue(at=now())
         if as_json:
             self.stdout.write(json.dumps([asdict(each) for each in found], indent=1))
@@ -43,7 +45,7 @@ class Command(BaseCommand):
             self.stdout.write("\n".join(lines) or "Stripe has the catalogue as it is here.")
         return bool(found)
 
-    def _apply(self, as_json: bool) -> bool:
+    def _apply(self, *, as_json: bool) -> bool:
         applied = apply_catalogue(at=now())
         if as_json:
             self.stdout.write(json.dumps(asdict(applied), indent=1))

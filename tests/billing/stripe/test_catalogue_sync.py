@@ -378,6 +378,41 @@ def test_the_admin_shows_drift_without_asking_stripe(starter: PlanVersion, strip
     assert stripe_standin.control("requests") == asked
 
 
+def test_plan_versions_say_whether_stripe_has_them(
+    starter: PlanVersion, stripe_standin: Standin, django_assert_max_num_queries: Any
+) -> None:
+    client = Client()
+    client.force_login(create_user(is_staff=True))
+    address = f"/admin/plans/planversion/{starter.pk}/change/"
+    assert "Stripe does not have its prices yet" in client.get(address).content.decode()
+    apply_catalogue(at=AT)
+    check_catalogue(at=AT)
+    assert "In step with Stripe (checked 21 Nov 2026 12:00 UTC)" in client.get(address).content.decode()
+
+    stripe_client().v1.prices.update(usage_row(starter).stripe_id, {"active": False})
+    stripe_client().v1.products.update(
+        StripeProduct.objects.get(plan__slug="free").stripe_id, {"name": "Gratis"}
+    )
+    check_catalogue(at=AT)
+    asked = stripe_standin.control("requests")
+    page = client.get(address).content.decode()
+    assert "Stripe: Price starter v1: api_calls" in page
+    assert "In step" not in page
+    with django_assert_max_num_queries(25):
+        page = client.get("/admin/plans/planversion/").content.decode()
+    assert page.count("In step with Stripe") == 2
+    assert page.count("name is Gratis, here Free") == 1
+    assert stripe_standin.control("requests") == asked
+
+
+def test_without_stripe_plan_versions_say_nothing_of_it(settings: LazySettings) -> None:
+    settings.STRIPE_SECRET_KEY = ""
+    install_default_catalogue(at=AT)
+    client = Client()
+    client.force_login(create_user(is_staff=True))
+    assert "Stripe" not in client.get("/admin/plans/planversion/").content.decode().partition("<main")[2]
+
+
 # By hand -------------------------------------------------------------------------------------------------------------
 
 
