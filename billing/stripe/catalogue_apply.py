@@ -109,7 +109,7 @@ class _Work:
     def _product(self, version: PlanVersion, payload: Payload) -> str:
         row = StripeProduct.objects.filter(plan=version.plan).first()
         there = self.account.products
-        theirs = there.get(row.stripe_id) if row else self._lost_product(version.plan.slug)
+        theirs = self.account.product(row.stripe_id) if row else self._lost_product(version.plan.slug)
         if theirs is None:
             replaced = row.stripe_id if row else ""
             made = self.account.api.products.create(payload, self.once("product", payload, replaced))  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ class _Work:
         meter, scale = component.meter, scale_of(component)
         event = meter_event(component)
         payload = meter_payload(_meter_name(component), event=event, unit=meter.unit, scale=scale)
-        theirs = self.account.meters.get(row.stripe_id) if row else self._lost_meter(payload)
+        theirs = self.account.meter(row.stripe_id) if row else self._lost_meter(payload)
         if theirs is None:
             replaced = row.stripe_id if row else ""
             made = self.account.api.billing.meters.create(payload, self.once("meter", payload, replaced))  # type: ignore[arg-type]
@@ -172,7 +172,9 @@ class _Work:
         row: StripePrice | None,
     ) -> None:
         there = self.account.prices(payload["product"])
-        theirs = there.get(row.stripe_id) if row else self._lost_price(payload, there)
+        theirs = (
+            self.account.price(payload["product"], row.stripe_id) if row else self._lost_price(payload, there)
+        )
         if theirs is None:
             if row is not None and has_customers_at_stripe(version):
                 self.applied.failed.append(

@@ -88,7 +88,7 @@ def _product_differences(account: Account, versions: list[PlanVersion]) -> Itera
     for version in {version.plan_id: version for version in versions}.values():
         name = f"Product {version.plan.slug}"
         stripe_id = rows.get(version.plan_id, "")
-        theirs = account.products.get(stripe_id)
+        theirs = account.product(stripe_id)
         if theirs is None:
             yield missing(stripe_id or product_subject(version.plan.slug), name)
             continue
@@ -99,7 +99,7 @@ def _product_differences(account: Account, versions: list[PlanVersion]) -> Itera
 def _meter_differences(account: Account, versions: list[PlanVersion]) -> Iterator[Difference]:
     for row in StripeMeter.objects.select_related("meter"):
         name = f"Meter {row.event_name}"
-        theirs = account.meters.get(row.stripe_id)
+        theirs = account.meter(row.stripe_id)
         if theirs is None:
             yield missing(row.stripe_id, name)
             continue
@@ -133,7 +133,7 @@ def _price_difference(
     account: Account, entry: Entry, row: StripePrice | None, product: str
 ) -> Iterator[Difference]:
     name = f"Price {entry.name}"
-    theirs = account.prices(product).get(row.stripe_id) if row else None
+    theirs = account.price(product, row.stripe_id) if row else None
     if row is None or theirs is None:
         yield missing(row.stripe_id if row else entry.subject, name)
         return

@@ -13,6 +13,7 @@ import stripe
 from django.conf import LazySettings
 
 ROOT = Path(__file__).resolve().parents[3]
+JUDGE = "tests.stripe_standin.openapi:judge"
 TEST_KEY = "sk_test_" + "4eC39HqLyjWDarjtT1zdp7dc"
 
 
@@ -35,7 +36,7 @@ class Standin:
 @pytest.fixture(scope="session")
 def standin_process() -> Iterator[Standin]:
     """Only starts and ends it; tests ask for `stripe_standin`."""
-    command = [sys.executable, "-m", "stripe_standin", "--port", "0"]
+    command = [sys.executable, "-m", "stripe_standin", "--port", "0", "--judge", JUDGE]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -47,12 +48,15 @@ def standin_process() -> Iterator[Standin]:
 @pytest.fixture
 def stripe_standin(
     standin_process: Standin, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
-) -> Standin:
-    """An empty Stripe account that this installation is configured for."""
+) -> Iterator[Standin]:
+    """An empty Stripe account that this installation is configured for. What violates Stripe's document fails the test."""
     standin_process.control("reset", "POST")
     settings.STRIPE_SECRET_KEY = TEST_KEY
     settings.STRIPE_API_HOST = standin_process.url
     monkeypatch.setattr(
         stripe, "api_base", standin_process.url
     )  # dj-stripe reads the setting when it is imported
-    return standin_process
+    yield standin_process
+    found = standin_process.control("violations")
+    assert found["judged"]
+    assert found["violations"] == []
