@@ -108,6 +108,7 @@ def stripe_usage_ending() -> None:
     """The same for periods that end soon or ended just now; and what waits to be repeated."""
     at = now()
     usage.fill_ending(at=at)
+    usage.fill_stated(at=at)
     _log_sent(sender.send_usage(at=at, limit=USAGE_A_RUN))
 
 

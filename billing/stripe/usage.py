@@ -39,6 +39,7 @@ BATCH = 1_000
 LOOK_BACK = timedelta(days=34)
 # Periods that end this soon, or ended this recently, are filled more often than hourly.
 ENDS_SOON, ENDED_RECENTLY = timedelta(minutes=10), timedelta(hours=1)
+STATED_WITHIN = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 ZERO = Decimal(0)
 Measures = dict[int, int]  # Stripe's whole units so far, by StripeMeter id
@@ -75,6 +76,16 @@ def fill_ending(*, at: datetime) -> int:
     """`fill_usage` for periods that are about to end or have just ended."""
     periods = _open_periods(at).filter(ends_at__gt=at - ENDED_RECENTLY, ends_at__lte=at + ENDS_SOON)
     return fill_periods(list(periods.values_list("pk", flat=True)), at=at)
+
+
+def fill_stated(*, at: datetime) -> int:
+    """`fill_to_statements` for periods that ended within a day: what a crash after a statement was made has left out."""
+    ended = Statement.objects.filter(period__ends_at__gt=at - STATED_WITHIN, period__ends_at__lte=at)
+    due = list(
+        ended.filter(kind=StatementKind.PERIOD).order_by("organization_id").values_list("pk", flat=True)
+    )
+    batches = (due[first : first + BATCH] for first in range(0, len(due), BATCH))
+    return sum(fill_to_statements(batch, at=at) for batch in batches)
 
 
 def fill_periods(period_ids: Sequence[int], *, at: datetime) -> int:

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from billing.models import StripeMeter, StripePrice, StripeSubscription, StripeUsage
 from billing.stripe.told import told_differences
-from billing.stripe.usage import fill_ending, fill_to_statement, fill_usage, stamp
+from billing.stripe.usage import fill_ending, fill_stated, fill_to_statement, fill_usage, stamp
 from core.clock import now, to_micros
 from core.ids import event_id, new_nonce
 from metering.events import CORRECTION, Event
@@ -265,6 +265,20 @@ def test_with_the_statement_rows_end_at_its_quantities() -> None:
     assert fill_to_statement(statement, at=period.ends_at + 2 * HOUR) == 0
     assert told(customer) == 42
     assert list(told_differences(None)) == []
+
+
+def test_what_a_crash_after_the_statement_left_out_is_told_by_the_next_run() -> None:
+    customer = metered_customer()
+    customer.use(42)
+    ends_at = customer.period().ends_at
+    statement = customer.finalise()
+    StripeUsage.objects.all().delete()  # as if nobody had come to it
+    assert [one.kind for one in told_differences(None)] == ["told"]
+
+    assert fill_stated(at=ends_at + 2 * HOUR) == 1
+    assert fill_stated(at=ends_at + 3 * HOUR) == 0
+    assert told(customer) == 42
+    assert list(told_differences(statement.organization)) == []
 
 
 def test_a_statement_of_less_takes_back_what_was_told() -> None:
