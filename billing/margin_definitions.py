@@ -21,7 +21,7 @@ DEFINITIONS = (
         "Calls of each route × the cost of a call: compute ms × price + GB-seconds of memory × price + kB out × price + third-party calls × price.",
         "Route costs and cost prices in the admin",
         "All calls that were served: charged, not charged, and test calls. Where a route's cost leaves time or bytes open, "
-        "the average of its busiest hours in the ledger stands in.",
+        "the average of its newest calls in the ledger stands in.",
     ),
     Definition(
         "not_charged", "Not charged",

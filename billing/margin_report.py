@@ -37,7 +37,8 @@ from plans.tiers import ZERO
 
 NO_ROUTE = 0  # calls of a door without routes
 LABELS = {NO_ROUTE: "Calls without a route", REPORTED: "Not from calls"}
-MEASURED_HOURS, MEASURED_CALLS = 40, 250  # of each route, and of each of these hours
+# What is measured of a route: who calls most, how many hours before the newest with calls, calls of each.
+SAMPLE = {"customers": 40, "hours": 3, "calls": 250}
 NOTHING = CallCost(ZERO, ZERO, ZERO, ZERO)
 THOUSAND = Decimal(1000)
 MOMENT = timedelta(microseconds=1)
@@ -117,15 +118,10 @@ def _route_costs(
 
 
 def measured_calls(periods: Sequence[int], routes: Sequence[int]) -> dict[int, MeasuredCall]:
-    """What calls of these routes took on average in these periods: of the busiest hours of each, a bounded number of
-    calls. Errors and test calls count as well: they are served too."""
+    """What calls of these routes took on average in these periods: the newest of the customers who call them most, a
+    bounded number. Errors and test calls count as well: they are served too."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            MEASURED,
-            {
-                "periods": list(periods), "routes": list(routes), "hours": MEASURED_HOURS, "calls": MEASURED_CALLS,
-            },
-        )  # fmt: skip
+        cursor.execute(MEASURED, {"periods": list(periods), "routes": list(routes), **SAMPLE})
         return {
             route: MeasuredCall(compute_ms=micros / THOUSAND, kb_out=size / THOUSAND)
             for route, micros, size in cursor.fetchall()

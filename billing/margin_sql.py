@@ -18,11 +18,15 @@ WITH costs AS (
     FROM plans_period p JOIN plans_planversion v ON v.id = p.version_id
     WHERE p.id = ANY(%(periods)s::bigint[])
 ), totals AS (
-    SELECT p.organization_id, p.plan_id, t.route_id, t.meter_id, t.mode, t.status_class,
-        sum(t.count) AS count, sum(t.billed_count) AS billed, sum(t.sum) AS quantity
-    FROM periods p JOIN usage_total t ON t.organization_id = p.organization_id AND t.period_id = p.id
-        AND t.mode IN ('live', 'test') AND t.hour >= date_trunc('hour', p.starts_at, 'UTC') AND t.hour < p.ends_at
-    GROUP BY 1, 2, 3, 4, 5, 6
+    SELECT p.organization_id, p.plan_id, t.*
+    FROM periods p CROSS JOIN (VALUES ('live'), ('test')) m (mode) CROSS JOIN LATERAL (
+        SELECT t.route_id, t.meter_id, t.mode, t.status_class,
+            sum(t.count) AS count, sum(t.billed_count) AS billed, sum(t.sum) AS quantity
+        FROM usage_total t
+        WHERE t.organization_id = p.organization_id AND t.mode = m.mode AND t.period_id = p.id
+            AND t.hour >= date_trunc('hour', p.starts_at, 'UTC') AND t.hour < p.ends_at
+        GROUP BY 1, 2, 3, 4
+    ) t
     UNION ALL
     SELECT p.organization_id, p.plan_id, e.route_id, e.meter_id, e.mode, e.status / 100,
         -count(*), -count(*) FILTER (WHERE """  # noqa: S608  # constants
@@ -48,28 +52,32 @@ GROUP BY GROUPING SETS ((c.organization_id, c.plan_id), (c.route_id, c.meter_id)
 """  # noqa: S608  # constants
 )
 
-# The hours with most calls of each route, and of each of them a bounded number of calls. The index of usage by
-# organization, mode, meter and time serves each hour, so that this stays small however long the ledger is.
+# The newest hours with calls of each customer and route, of those who call most, and of these a bounded number of calls:
+# one pass over totals, and then the index of usage by organization, mode, meter and time, however long the ledger is.
 MEASURED = """
 WITH periods AS MATERIALIZED (
     SELECT id, organization_id, starts_at, ends_at FROM plans_period WHERE id = ANY(%(periods)s::bigint[])
-), hours AS (
-    SELECT t.organization_id, t.mode, t.meter_id, t.period_id, t.route_id, t.hour,
-        row_number() OVER (PARTITION BY t.route_id ORDER BY sum(t.count) DESC, t.hour DESC, t.organization_id) AS place
-    FROM periods p JOIN usage_total t ON t.organization_id = p.organization_id AND t.period_id = p.id
-        AND t.mode IN ('live', 'test') AND t.hour >= date_trunc('hour', p.starts_at, 'UTC') AND t.hour < p.ends_at
-    WHERE t.route_id = ANY(%(routes)s::bigint[]) AND (t.route_id > 0 OR t.status_class > 0)
-    GROUP BY 1, 2, 3, 4, 5, 6
+), newest AS (
+    SELECT p.organization_id, p.id AS period_id, t.*,
+        row_number() OVER (PARTITION BY t.route_id ORDER BY t.count DESC, t.hour DESC, p.id, t.mode) AS place
+    FROM periods p CROSS JOIN (VALUES ('live'), ('test')) m (mode) CROSS JOIN LATERAL (
+        SELECT t.mode, t.meter_id, t.route_id, max(t.hour) AS hour, sum(t.count) AS count FROM usage_total t
+        WHERE t.organization_id = p.organization_id AND t.mode = m.mode AND t.period_id = p.id
+            AND t.hour >= date_trunc('hour', p.starts_at, 'UTC') AND t.hour < p.ends_at
+            AND t.route_id = ANY(%(routes)s::bigint[]) AND (t.route_id > 0 OR t.status_class > 0)
+        GROUP BY 1, 2, 3
+    ) t
 )
-SELECT h.route_id, avg(s.duration_us), avg(s.bytes_out)
-FROM hours h CROSS JOIN LATERAL (
+SELECT n.route_id, avg(s.duration_us), avg(s.bytes_out)
+FROM newest n CROSS JOIN LATERAL (
     SELECT e.duration_us, e.bytes_out FROM usage_event e
-    WHERE (e.organization_id, e.mode, e.meter_id) = (h.organization_id, h.mode, h.meter_id)
-        AND e.occurred_at >= h.hour AND e.occurred_at < h.hour + INTERVAL '1 hour'
-        AND e.period_id = h.period_id AND e.route_id = h.route_id AND e.corrects_id IS NULL
+    WHERE e.organization_id = n.organization_id AND e.mode = n.mode AND e.meter_id = n.meter_id
+        AND e.occurred_at >= n.hour - %(hours)s * INTERVAL '1 hour' AND e.occurred_at < n.hour + INTERVAL '1 hour'
+        AND e.period_id = n.period_id AND e.route_id = n.route_id AND e.corrects_id IS NULL
         AND (e.route_id > 0 OR e.status > 0)
+    ORDER BY e.occurred_at DESC
     LIMIT %(calls)s
 ) s
-WHERE h.place <= %(hours)s
+WHERE n.place <= %(customers)s
 GROUP BY 1
 """

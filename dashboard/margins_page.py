@@ -16,7 +16,7 @@ from dashboard.revenue_page import NONE, percent
 
 RUNNING = "running"
 PER_PAGE = 25
-CALL_DIGITS = Decimal("1E-9")
+CALL_DIGITS = 4  # that count, of prices of one call
 SORTS: Mapping[str, tuple[str, Callable[[NamedMargin], Decimal]]] = {
     "margin": ("Margin", lambda row: row.margin.margin),
     "revenue": ("Revenue", lambda row: -row.margin.revenue),
@@ -155,8 +155,11 @@ def csv_rows(report: MarginReport, part: str) -> Iterator[list[str]]:
 
 
 def call_price(amount: Decimal | None, currency: str) -> str:
-    """A price of one call with nine digits at most."""
-    return NONE if amount is None else format_price(amount.quantize(CALL_DIGITS, ROUND_HALF_UP), currency)
+    """A price of one call with four digits that count, and at least two decimals."""
+    if amount is None:
+        return NONE
+    places = max(2, CALL_DIGITS - 1 - amount.adjusted())
+    return format_price(amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP), currency)
 
 
 def _heads(part: str) -> tuple[str, ...]:

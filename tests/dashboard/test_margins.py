@@ -10,7 +10,6 @@ import pytest
 from django.test import Client
 
 from billing.margin_definitions import DEFINITIONS
-from billing.margins import Margin
 from billing.revenue_report import revenue_choices
 from billing.statements import finalise_due
 from core.clock import now
@@ -229,7 +228,12 @@ def test_one_call_says_what_it_cost_to_serve_to_staff_alone(staff: Client, route
     assert "<dt>Margin</dt><dd>-$0.10</dd>" in staff.get(f"/staff/calls/?find={test.id}").content.decode()
 
 
-def test_prices_of_a_call_have_nine_digits_at_most() -> None:
-    assert call_price(Decimal(1) / 3, "USD") == "$0.333333333"
-    assert call_price(None, "USD") == "–"
-    assert call_price(Margin("USD").cost, "USD") == "$0.00"
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("0.33333333", "$0.3333"), ("0.0000190164", "$0.00001902"), ("123.456", "$123.46"), ("-0.1", "-$0.10"),
+        ("0", "$0.00"), (None, "–"),
+    ],
+)  # fmt: skip
+def test_prices_of_a_call_have_four_digits_that_count(amount: str | None, shown: str) -> None:
+    assert call_price(None if amount is None else Decimal(amount), "USD") == shown
