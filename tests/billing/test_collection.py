@@ -7,7 +7,7 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 
-from accounts.models import Role, User
+from accounts.models import AuditEvent, Role, User
 from billing.accounts import change_account
 from billing.collection import (
     end_grace,
@@ -157,6 +157,25 @@ def test_credit_given_late_pays_and_opens_the_door(acme: Customer) -> None:
 
     assert status(acme) == "active"
     assert credit_balances(acme.organization, at=invoice.due_at) == {"USD": 100}
+
+
+def test_the_audit_says_what_was_paid_not_what_the_invoice_came_to(acme: Customer) -> None:
+    for month in range(2):
+        invoice, at = invoice_of(acme, month), acme.period(month).ends_at + DAY
+        grant_credit(
+            organization=acme.organization, amount_minor=1_900, currency="USD", reason="x", by=None, at=at
+        )
+        pay_with_credit(invoice=invoice, by=None, at=at)
+        if month == 0:
+            mark_paid(invoice=invoice, by=None, at=at)
+        else:
+            grant_credit(
+                organization=acme.organization, amount_minor=9_000, currency="USD", reason="x", by=None, at=at
+            )
+            pay_with_credit(invoice=invoice, by=None, at=at)
+
+    paid = AuditEvent.objects.filter(action="invoice.paid").order_by("at")
+    assert [event.details["amount"] for event in paid] == ["$30.00", "$30.00"]
 
 
 def test_a_void_statement_or_a_credit_note_ends_what_is_owed(acme: Customer) -> None:
