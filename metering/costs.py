@@ -6,6 +6,7 @@ rest of the fee of the period that it closed, and usage above the spend cap is w
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -61,6 +62,16 @@ def rate_on(version: PlanVersion, quantities: Usage) -> Rated:
 def monthly_terms(version: PlanVersion) -> Terms:
     """A version's terms with its fee as a share of one month, so that yearly and monthly price lists compare."""
     return replace(terms_of(version), fee_minor=monthly_fee_minor(version))
+
+
+def fee_back_minor(period: Period, *, at: datetime) -> int:
+    """What an upgrade at this moment gives back of a running period's fee, minor units: the credit on the statement of the
+    period that it closes."""
+    closed = copy(period)
+    closed.ends_at = at
+    quantities = period_quantities(period.organization, period=period, mode="live", at=at)
+    line = _fee_credit(replace(cost_rules([period])[0], closed_by_upgrade=closed), quantities)
+    return -line.amount_minor if line else 0
 
 
 def fee_is_due(period: Period) -> bool:

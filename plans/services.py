@@ -94,16 +94,20 @@ def start_subscription(
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """When a change of plan takes effect; `at_once` False is at the end of the present period."""
+    """When a change of plan takes effect; `at_once` False is at the end of the present period. `closes`: that period ends
+    now, and what is unused of its fee goes back."""
 
     at_once: bool
     effective_at: datetime
+    closes: bool = False
 
 
 def preview_change(*, subscription: Subscription, version: PlanVersion, at: datetime) -> PlanChange:
     """What `change_plan` would do. An upgrade is at once; a downgrade waits, except when the door is closed anyway."""
-    if not _is_open(subscription, at) or is_upgrade(subscription.version, version):
+    if not _is_open(subscription, at):
         return PlanChange(True, at)
+    if is_upgrade(subscription.version, version):
+        return PlanChange(True, at, closes=True)
     return PlanChange(False, paid_until(_period_at(subscription, at)))
 
 
