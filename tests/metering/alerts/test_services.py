@@ -301,10 +301,12 @@ def test_the_quota_that_an_alert_is_of_is_the_one_at_which_the_door_refuses(
     organization: Organization,
 ) -> None:
     """Two prices of one meter, 100 and 300: calls are refused at 400."""
-    units = meter("units", dimensions=["model"])
+    tokens = meter("tokens", dimensions=["model"])
     put_on(
         organization,
-        version_of(component(units, included=100), component(units, included=300, match={"model": "large"})),
+        version_of(
+            component(tokens, included=100), component(tokens, included=300, match={"model": "large"})
+        ),
     )
     terms = AlertTerms(AlertKind.QUOTA, Decimal(50))
     alert = create_alert(organization=organization, terms=terms, by=None, at=now())
