@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
 
@@ -157,7 +158,7 @@ def _fits_limits(version: PlanVersion, organization: Organization, periods: Sequ
         f"count(*) OVER (ORDER BY occurred_at RANGE BETWEEN %(span{number})s PRECEDING AND CURRENT ROW) AS n{number}"
         for number in range(len(limits))
     )
-    scope: dict[str, object] = {
+    scope: dict[str, Any] = {
         "organization": organization.pk,
         "start": periods[-1].starts_at,
         "end": periods[0].ends_at,
