@@ -9,7 +9,6 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import Role
-from accounts.services import record_audit
 from billing.accounts import change_account, get_account
 from billing.collection import pay_with_credit
 from billing.models import Invoice, Statement
@@ -106,11 +105,7 @@ def billing_account(request: MemberRequest) -> HttpResponse:
     facts = {name: getattr(account, name) for name in ("legal_name", "address", "tax_id", "email")}
     form = AccountForm(request.POST or None, initial=facts)
     if request.method == "POST" and form.is_valid():
-        change_account(organization=request.organization, by=request.user, **form.cleaned_data)
-        record_audit(
-            organization=request.organization, by=request.user, action="billing.account_changed",
-            target=account.number_prefix, at=now(),
-        )  # fmt: skip
+        change_account(organization=request.organization, by=request.user, at=now(), **form.cleaned_data)
         messages.success(request, "Saved. Documents from now on are made out like this.")
         return redirect("dashboard:invoice-list")
     status = 422 if request.method == "POST" else 200

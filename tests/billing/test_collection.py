@@ -96,7 +96,7 @@ def test_an_invoice_is_sent_once_with_its_pdf(acme: Customer, settle: Settle) ->
 def test_an_account_with_an_address_gets_its_mail_there(acme: Customer, settle: Settle) -> None:
     change_account(
         organization=acme.organization, legal_name="Acme Ltd", address="1 Road", tax_id="", email="ap@acme.example",
-        by=None,
+        by=None, at=START,
     )  # fmt: skip
     invoice = invoice_of(acme)
 
@@ -104,6 +104,7 @@ def test_an_account_with_an_address_gets_its_mail_there(acme: Customer, settle: 
 
     assert mail.outbox[0].to == ["ap@acme.example"]
     assert invoice.statement.bill_to == "Acme Ltd\n1 Road"
+    assert AuditEvent.objects.get(action="billing.account_changed").target == "ACMEMAPS"
 
 
 def test_from_due_to_past_due_to_suspended_to_paid(acme: Customer, settle: Settle) -> None:
@@ -213,7 +214,13 @@ def test_acts_on_money_are_for_staff_and_payers(acme: Customer) -> None:
         lambda: grant_credit(by=owner, **give),
         lambda: pay_with_credit(invoice=invoice, by=developer, at=at),
         lambda: change_account(
-            organization=acme.organization, legal_name="x", address="", tax_id="", email="", by=developer
+            organization=acme.organization,
+            legal_name="x",
+            address="",
+            tax_id="",
+            email="",
+            by=developer,
+            at=at,
         ),
     ]
     for act in acts:
