@@ -5,7 +5,7 @@ Money acts ask for the number typed, for the password given just now, and for th
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
@@ -15,13 +15,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import Organization, User
+from accounts.permissions import can_handle_money, check_can_handle_money
 from billing.accounts import get_account
 from billing.collection import give_up, mark_paid
 from billing.credits import grant_credit
 from billing.models import CreditSource, Invoice, InvoiceState, Statement
 from billing.statements import creditable_minor, issue_credit_note, regenerate_statement, void_statement
 from core.clock import now
-from core.errors import Forbidden, PortalError
+from core.errors import PortalError
 from core.money import format_money
 from dashboard import invoice_page
 from dashboard.access import staff_page
@@ -30,7 +31,6 @@ from dashboard.reauthentication import recently_proven
 from dashboard.views.invoices import csv_response, pdf_response
 from plans.queries import find_subscription
 
-PERMISSION = "billing.change_invoice"
 UNPAID_SHOWN = 100
 Act = Callable[[Statement, dict[str, Any], User, datetime], str]
 
@@ -192,10 +192,10 @@ def _grant_form(organization: Organization, data: Any = None) -> GrantForm:
 
 
 def _may(request: HttpRequest) -> User:
-    """The staff member who acts. Raises Forbidden without the permission."""
-    if not isinstance(request.user, User) or not request.user.has_perm(PERMISSION):
-        raise Forbidden("This needs the permission to change invoices.")
-    return request.user
+    """The staff member who acts. Raises Forbidden without the permission, before a form is looked at."""
+    user = cast(User, request.user)
+    check_can_handle_money(user)
+    return user
 
 
 def _statement(public_id: str) -> Statement:
@@ -215,7 +215,7 @@ def _document(
         "document": invoice_page.read_document(statement),
         "acts": [(name, _TITLES[name], _HINTS[name], shown[name]) for name in _ACTS if name in shown],
         "open_act": act,
-        "may_act": request.user.has_perm(PERMISSION),
+        "may_act": can_handle_money(cast(User, request.user)),
     }
     return render(request, "dashboard/staff_document.html", context, status=422 if form else 200)
 
@@ -251,6 +251,6 @@ def _customer(
         "balances": invoice_page.balances(organization, at=at),
         "history": invoice_page.credit_history(organization, limit=15),
         "form": form,
-        "may_act": request.user.has_perm(PERMISSION),
+        "may_act": can_handle_money(cast(User, request.user)),
     }
     return render(request, "dashboard/staff_customer_billing.html", context, status=status)

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 
@@ -228,6 +229,13 @@ def test_acts_on_money_are_for_staff_and_payers(acme: Customer) -> None:
             act()
 
     assert pay_with_credit(invoice=invoice, by=owner, at=at) == 0
+
+    staff = create_user("staff@farebox.example", is_staff=True)
+    User.objects.filter(pk=staff.pk).update(is_superuser=False)
+    with pytest.raises(Forbidden):
+        mark_paid(invoice=invoice, by=User.objects.get(pk=staff.pk), at=at)
+    staff.user_permissions.add(Permission.objects.get(codename="change_invoice"))
+    assert mark_paid(invoice=invoice, by=User.objects.get(pk=staff.pk), at=at).state == "paid"
 
 
 def test_the_table_stands_in_the_docs() -> None:
