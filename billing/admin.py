@@ -13,6 +13,7 @@ from billing.models import (
     CreditTransaction,
     ExchangeRate,
     Invoice,
+    LateLook,
     SimulationRun,
     Statement,
     StatementLine,
@@ -133,3 +134,15 @@ class SimulationRunAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SimulationRun]:
         return super().get_queryset(request).defer("outcomes")
+
+
+@admin.register(LateLook)
+class LateLookAdmin(ReadOnlyAdmin):
+    list_display = ("period", "organization", "covered_to", "looked_to")
+    list_select_related = ("period__organization", "period__version__plan")
+    list_filter = ("looked_to",)
+    search_fields = ("period__organization__name",)
+
+    @admin.display(ordering="period__organization__name")
+    def organization(self, look: LateLook) -> str:
+        return look.period.organization.name
