@@ -15,6 +15,7 @@ from billing.trace import LATE, Trace, find_calls, trace
 from core.clock import now
 from core.errors import Forbidden, NotFound
 from core.money import format_price
+from core.spreadsheets import harmless
 from dashboard.access import MemberRequest, member_page, staff_page
 from dashboard.explain_page import (
     Addresses,
@@ -27,7 +28,7 @@ from dashboard.explain_page import (
     words_of,
 )
 from dashboard.margins_page import call_price
-from dashboard.views.invoices import PAYERS, harmless
+from dashboard.views.invoices import PAYERS
 from plans.tiers import ZERO
 
 LEVELS = ("tiers", "hours", "calls")
@@ -191,5 +192,5 @@ def _csv(name: str, rows: Iterable[tuple[str, ...]]) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     safe = "".join(letter if letter.isalnum() else "-" for letter in name)
     response["Content-Disposition"] = f'attachment; filename="{safe}.csv"'
-    csv.writer(response).writerows(map(harmless, rows))
+    csv.writer(response).writerows([harmless(cell) for cell in row] for row in rows)
     return response

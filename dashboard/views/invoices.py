@@ -1,7 +1,6 @@
 """A customer's documents: list, one with its lines, PDF, CSV, the running period, credit, and whom they are made out to."""
 
 import csv
-from collections.abc import Iterable
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -17,12 +16,12 @@ from billing.wording import csv_rows
 from core.clock import now
 from core.errors import PortalError
 from core.money import format_money
+from core.spreadsheets import harmless
 from dashboard import invoice_page
 from dashboard.access import MemberRequest, member_page
 from dashboard.forms.billing import AccountForm
 
 PAYERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @require_safe
@@ -123,16 +122,8 @@ def csv_response(statement: Statement) -> HttpResponse:
     """A document's lines and tiers for spreadsheets."""
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{statement.number}.csv"'
-    csv.writer(response).writerows(map(harmless, csv_rows(statement)))
+    csv.writer(response).writerows([harmless(cell) for cell in row] for row in csv_rows(statement))
     return response
-
-
-def harmless(row: Iterable[str]) -> list[str]:
-    """No text becomes a formula in a spreadsheet; numbers stay numbers."""
-    return [
-        f"'{cell}" if cell.startswith(_FORMULA) and not cell[1:].replace(".", "").isdigit() else cell
-        for cell in row
-    ]
 
 
 def _statement(request: MemberRequest, public_id: str) -> Statement:
