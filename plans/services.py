@@ -112,8 +112,10 @@ def preview_change(*, subscription: Subscription, version: PlanVersion, at: date
 
 
 def is_upgrade(old: PlanVersion, new: PlanVersion) -> bool:
-    """More is paid a month, in the list price."""
-    return _yearly(new) > _yearly(old)
+    """More is paid a month, in the list price. What is paid in another currency can't be compared, and is no upgrade but to
+    who pays nothing."""
+    is_comparable = old.currency == new.currency or old.is_free
+    return is_comparable and _yearly(new) > _yearly(old)
 
 
 @transaction.atomic
