@@ -1,11 +1,13 @@
 """Staff lists of documents and credit. Ledgers are seen here, never edited: acts have pages of their own."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from accounts.models import User
+from billing.accounts import change_account
 from billing.models import (
     BillingAccount,
     CreditEntry,
@@ -19,6 +21,7 @@ from billing.models import (
     StatementLine,
     StatementTier,
 )
+from core.clock import now
 from core.readonly_admin import ReadOnlyAdmin
 
 
@@ -31,6 +34,14 @@ class BillingAccountAdmin(admin.ModelAdmin[BillingAccount]):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # made with the first document
+
+    def save_model(self, request: HttpRequest, obj: BillingAccount, form: Any, change: Any) -> None:
+        """By the act, which audits it; the currency is of this list only."""
+        change_account(
+            organization=obj.organization, legal_name=obj.legal_name, address=obj.address, tax_id=obj.tax_id,
+            email=obj.email, by=cast(User, request.user), at=now(),
+        )  # fmt: skip
+        obj.save(update_fields=["currency"])
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
