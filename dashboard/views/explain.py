@@ -15,7 +15,7 @@ from billing.trace import LATE, Trace, find_calls, trace
 from core.clock import now
 from core.errors import Forbidden, NotFound
 from core.money import format_price
-from core.spreadsheets import harmless
+from core.spreadsheets import harmless_rows
 from dashboard.access import MemberRequest, member_page, staff_page
 from dashboard.explain_page import (
     Addresses,
@@ -192,5 +192,5 @@ def _csv(name: str, rows: Iterable[tuple[str, ...]]) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     safe = "".join(letter if letter.isalnum() else "-" for letter in name)
     response["Content-Disposition"] = f'attachment; filename="{safe}.csv"'
-    csv.writer(response).writerows([harmless(cell) for cell in row] for row in rows)
+    csv.writer(response).writerows(harmless_rows(rows))
     return response

@@ -16,7 +16,7 @@ from billing.wording import csv_rows
 from core.clock import now
 from core.errors import PortalError
 from core.money import format_money
-from core.spreadsheets import harmless
+from core.spreadsheets import harmless_rows
 from dashboard import invoice_page
 from dashboard.access import MemberRequest, member_page
 from dashboard.forms.billing import AccountForm
@@ -122,7 +122,7 @@ def csv_response(statement: Statement) -> HttpResponse:
     """A document's lines and tiers for spreadsheets."""
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{statement.number}.csv"'
-    csv.writer(response).writerows([harmless(cell) for cell in row] for row in csv_rows(statement))
+    csv.writer(response).writerows(harmless_rows(csv_rows(statement)))
     return response
 
 

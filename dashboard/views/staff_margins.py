@@ -12,6 +12,7 @@ from billing.margin_report import margin_report
 from billing.revenue_report import revenue_choices
 from core.clock import now
 from core.errors import NotFound
+from core.spreadsheets import harmless_rows
 from dashboard.access import staff_page
 from dashboard.margins_page import (
     PARTS,
@@ -23,7 +24,6 @@ from dashboard.margins_page import (
     route_rows,
 )
 from dashboard.revenue_page import percent
-from dashboard.views.invoices import harmless
 
 
 @require_safe
@@ -65,5 +65,5 @@ def margins_csv(request: HttpRequest, part: str) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     name = f"margins-by-{part}-{asked.currency}-{asked.month_text}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
-    csv.writer(response).writerows(map(harmless, csv_rows(report, part)))
+    csv.writer(response).writerows(harmless_rows(csv_rows(report, part)))
     return response
