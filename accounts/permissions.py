@@ -6,6 +6,7 @@ from core.errors import Forbidden
 MANAGERS = (Role.OWNER, Role.ADMIN)
 KEY_MAKERS = (Role.OWNER, Role.ADMIN, Role.DEVELOPER)
 PLAN_DECIDERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
+MONEY_PERMISSION = "billing.change_invoice"
 
 
 def find_role(user: User | None, organization: Organization) -> str | None:
@@ -48,14 +49,25 @@ def check_can_decide_plan(user: User | None, organization: Organization) -> None
 
 
 def can_handle_money(user: User | None) -> bool:
-    """Mark paid, take back, credit, grant: the installation's staff (pages ask for the permission too)."""
-    return user is None or user.is_staff
+    """Mark paid, take back, credit, grant: the installation's staff who may change invoices."""
+    return user is None or (user.is_staff and user.has_perm(MONEY_PERMISSION))
 
 
 def check_can_handle_money(user: User | None) -> None:
     """Raises Forbidden unless `can_handle_money`."""
     if not can_handle_money(user):
-        raise Forbidden("Staff handle documents and credit.")
+        raise Forbidden("This needs the permission to change invoices.")
+
+
+def can_suspend(user: User | None) -> bool:
+    """Close and open an organization's door by hand: the installation's staff."""
+    return user is None or user.is_staff
+
+
+def check_can_suspend(user: User | None) -> None:
+    """Raises Forbidden unless `can_suspend`."""
+    if not can_suspend(user):
+        raise Forbidden("Staff close and open doors.")
 
 
 def can_sell(user: User | None) -> bool:

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from unicodedata import normalize
 
 from django.db import connection, transaction
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
+from accounts.services import record_audit
 from billing.models import BillingAccount
 from core.any_of import any_of
 from core.ids import ALPHABET, random_text
@@ -56,13 +58,21 @@ def bill_to(account: BillingAccount, organization: Organization) -> str:
 
 @transaction.atomic
 def change_account(
-    *, organization: Organization, legal_name: str, address: str, tax_id: str, email: str, by: User | None
-) -> BillingAccount:
+    *, organization: Organization, legal_name: str, address: str, tax_id: str, email: str, by: User | None,
+    at: datetime,
+) -> BillingAccount:  # fmt: skip
     """Name and address on documents from now on; those that exist keep theirs. Raises Forbidden."""
     check_can_decide_plan(by, organization)
     account = lock_accounts([organization])[organization.pk]
     account.legal_name, account.address, account.tax_id, account.email = legal_name, address, tax_id, email
     account.save(update_fields=["legal_name", "address", "tax_id", "email"])
+    record_audit(
+        organization=organization,
+        by=by,
+        action="billing.account_changed",
+        target=account.number_prefix,
+        at=at,
+    )
     return account
 
 

@@ -1,11 +1,13 @@
 """Staff lists of documents and credit. Ledgers are seen here, never edited: acts have pages of their own."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from accounts.models import User
+from billing.accounts import change_account
 from billing.models import (
     BillingAccount,
     CreditEntry,
@@ -13,6 +15,7 @@ from billing.models import (
     CreditTransaction,
     ExchangeRate,
     Invoice,
+    LateLook,
     SimulationRun,
     Statement,
     StatementLine,
@@ -20,6 +23,7 @@ from billing.models import (
     StripeUsage,
 )
 from billing.stripe_admin import StripeFindingAdmin, StripeMeterAdmin, StripePriceAdmin, StripeProductAdmin
+from core.clock import now
 from core.readonly_admin import ReadOnlyAdmin
 
 __all__ = ["StripeFindingAdmin", "StripeMeterAdmin", "StripePriceAdmin", "StripeProductAdmin"]
@@ -34,6 +38,14 @@ class BillingAccountAdmin(admin.ModelAdmin[BillingAccount]):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # made with the first document
+
+    def save_model(self, request: HttpRequest, obj: BillingAccount, form: Any, change: Any) -> None:
+        """By the act, which audits it; the currency is of this list only."""
+        change_account(
+            organization=obj.organization, legal_name=obj.legal_name, address=obj.address, tax_id=obj.tax_id,
+            email=obj.email, by=cast(User, request.user), at=now(),
+        )  # fmt: skip
+        obj.save(update_fields=["currency"])
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -148,3 +160,15 @@ class StripeUsageAdmin(ReadOnlyAdmin):
     list_select_related = ("organization", "meter")
     search_fields = ("identifier", "organization__name", "organization__public_id")
     date_hierarchy = "stamped_at"
+
+
+@admin.register(LateLook)
+class LateLookAdmin(ReadOnlyAdmin):
+    list_display = ("period", "organization", "covered_to", "looked_to")
+    list_select_related = ("period__organization", "period__version__plan")
+    list_filter = ("looked_to",)
+    search_fields = ("period__organization__name",)
+
+    @admin.display(ordering="period__organization__name")
+    def organization(self, look: LateLook) -> str:
+        return look.period.organization.name

@@ -1,30 +1,37 @@
 """Advice on the plan: "on Starter you would have paid 41 USD less over the last three months", only where it is true.
 
 True means: the closed months are rated again on the other plan's prices, to the cent; nothing that was used would have
-been refused there (features of the routes that were called, hard quotas, the busiest minute); and the difference is worth
-saying. Months in a trial say nothing about what a plan costs.
+been refused there (features of the routes that were called, hard quotas, the busiest second, minute, day or month); and
+the difference is worth saying. Months in a trial say nothing about what a plan costs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import Count, Max
-from django.db.models.functions import TruncMinute
+from django.db import connection
 
 from accounts.models import Organization
 from core.money import exponent
 from metering.costs import rate_on, rate_so_far
-from metering.models import UsageEvent, UsageTotal
-from metering.queries import quantities_by_period
+from metering.models import UsageTotal
+from metering.queries import NOT_CALLS, quantities_by_period
 from plans.models import Interval, Period, PlanVersion, Route
-from plans.queries import public_versions
+from plans.queries import find_subscription, hard_quotas, public_versions
 
 MONTHS = 3
 LEAST_SHARE = 50  # advice starts at a fiftieth (2 %) of what was paid
 LEAST_MAJOR = 5  # and at five major units of the currency
-MINUTE = 60
+
+_BUSIEST = """
+SELECT {counts} FROM (
+    SELECT {windows} FROM usage_event
+    WHERE organization_id = %(organization)s AND mode = 'live' AND occurred_at >= %(start)s AND occurred_at < %(end)s
+        AND door <> ALL(%(doors)s)
+) calls
+"""
 
 Quantities = Mapping[tuple[str, str], Decimal]
 
@@ -46,7 +53,7 @@ class Advice:
 def find_advice(organization: Organization, *, at: datetime) -> Advice | None:
     """The public plan on which the last closed months would have cost least, or None when none is worth the change."""
     periods = _closed_periods(organization, at)
-    if not periods:
+    if not periods or not _stays_on(periods[0].version, organization, at):
         return None
     now_on = periods[0].version
     used = quantities_by_period([period.pk for period in periods])
@@ -68,6 +75,16 @@ def find_advice(organization: Organization, *, at: datetime) -> Advice | None:
     return None
 
 
+def _stays_on(version: PlanVersion, organization: Organization, at: datetime) -> bool:
+    """Whether the customer is still on this version's plan, with no other plan and no end to come: who has just chosen
+    needs no advice, least of all to choose the same."""
+    subscription = find_subscription(organization, at=at)
+    if subscription is None or subscription.ended_at is not None or subscription.cancels_at is not None:
+        return False
+    after = subscription.next_version or subscription.version
+    return subscription.version.plan_id == after.plan_id == version.plan_id
+
+
 def _paid_in(period: Period, quantities: Quantities) -> int:
     """What a month cost; of a yearly plan with a twelfth of its fee, as the offers have it: the statement of its first
     month has all of it, those of the others nothing."""
@@ -87,7 +104,7 @@ def fits_quotas(version: PlanVersion, quantities: Quantities) -> bool:
     by_meter: dict[str, Decimal] = {}
     for (meter, _), quantity in quantities.items():
         by_meter[meter] = by_meter.get(meter, Decimal(0)) + quantity
-    quotas = {c.meter.slug: c.hard_quota for c in version.components.all()}
+    quotas = hard_quotas(version.components.all())
     return all(_fits(quotas, meter, quantity) for meter, quantity in by_meter.items() if quantity)
 
 
@@ -130,17 +147,26 @@ def _fits_features(version: PlanVersion, organization: Organization, periods: Se
 
 
 def _fits_limits(version: PlanVersion, organization: Organization, periods: Sequence[Period]) -> bool:
-    """Whether the busiest minute would have passed the plan's limit of calls a minute. Reads single events: asked last."""
-    limits = [limit.calls for limit in version.rate_limits.all() if limit.window_seconds == MINUTE]
+    """Whether no window of the plan's rate limits would have been too full, wherever it lay. Reads single events: asked
+    last."""
+    limits = list(version.rate_limits.all())
     if not limits:
         return True
-    busiest = (
-        UsageEvent.objects.for_organization(organization)
-        .filter(mode="live", occurred_at__gte=periods[-1].starts_at, occurred_at__lt=periods[0].ends_at)
-        .exclude(door__in=("ingest", "correct"))
-        .annotate(minute=TruncMinute("occurred_at"))
-        .values("minute")
-        .annotate(calls=Count("id"))
-        .aggregate(most=Max("calls"))["most"]
+    # A window holds what came after its begin, up to and with its last call.
+    counts = ", ".join(f"max(n{number}) <= %(calls{number})s" for number in range(len(limits)))
+    windows = ", ".join(
+        f"count(*) OVER (ORDER BY occurred_at RANGE BETWEEN %(span{number})s PRECEDING AND CURRENT ROW) AS n{number}"
+        for number in range(len(limits))
     )
-    return (busiest or 0) <= min(limits)
+    scope: dict[str, Any] = {
+        "organization": organization.pk,
+        "start": periods[-1].starts_at,
+        "end": periods[0].ends_at,
+        "doors": list(NOT_CALLS),
+    }
+    for number, limit in enumerate(limits):
+        scope[f"calls{number}"] = limit.calls
+        scope[f"span{number}"] = timedelta(seconds=limit.window_seconds, microseconds=-1)
+    with connection.cursor() as cursor:
+        cursor.execute(_BUSIEST.format(counts=counts, windows=windows), scope)
+        return all(fits is not False for fits in cursor.fetchone() or ())

@@ -80,8 +80,10 @@ def mark_paid(*, invoice: Invoice, by: User | None, at: datetime, reference: str
     return _settle(invoice, by, at, reference)
 
 
-def _settle(invoice: Invoice, by: User | None, at: datetime, reference: str) -> Invoice:
-    invoice = settle_invoice(invoice=invoice, by=by, at=at, reference=reference)
+def _settle(
+    invoice: Invoice, by: User | None, at: datetime, reference: str, paid_minor: int | None = None
+) -> Invoice:
+    invoice = settle_invoice(invoice=invoice, by=by, at=at, reference=reference, paid_minor=paid_minor)
     after_payment(invoice.organization, by=by, at=at)
     return invoice
 
@@ -93,7 +95,7 @@ def pay_with_credit(*, invoice: Invoice, by: User | None, at: datetime) -> int:
     invoice = lock_invoice(invoice)
     applied = apply_credit(invoice=invoice, by=by, at=at)
     if applied and invoice.due_minor == 0:
-        _settle(invoice, by, at, "Prepaid credit")
+        _settle(invoice, by, at, "Prepaid credit", applied)
     return applied
 
 

@@ -1,8 +1,9 @@
 """Sums over currencies, for showing only: every amount is charged, owed and paid in its own currency."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 
 from billing.models import ExchangeRate
 from core.money import to_major, to_minor
@@ -44,6 +45,14 @@ def convert_total(amounts: Mapping[str, int], *, into: str, on: date) -> Convert
     rates = rates_on(on, into=into, currencies=amounts)
     parts = tuple(_convert(amounts[one], one, into, rates.get(one)) for one in sorted(amounts))
     return ConvertedTotal(into, sum(part.into_minor or 0 for part in parts), parts)
+
+
+def rank_amounts(amounts: Sequence[tuple[int, str]], *, into: str, on: date) -> list[Decimal]:
+    """What amounts (minor units, currency) are worth in one currency, major units, for sorting only; without a rate one
+    counts as one."""
+    rates = rates_on(on, into=into, currencies={currency for _, currency in amounts})
+    worth = {currency: rate.rate for currency, rate in rates.items()}
+    return [to_major(minor, currency) * worth.get(currency, Decimal(1)) for minor, currency in amounts]
 
 
 def _convert(minor: int, currency: str, into: str, rate: ExchangeRate | None) -> Converted:

@@ -11,8 +11,9 @@ from accounts.models import Organization
 from billing.forecast import WEEKS, ZERO, Forecast, Model, daily_forecast, forecast, reaches_at
 from metering.costs import CostRules, cost_rules, rate
 from metering.models import UsageTotal
-from metering.queries import period_quantities
+from metering.queries import Quantities, period_quantities
 from plans.models import ADDITIVE, Meter, Period
+from plans.queries import find_period
 
 HISTORY = timedelta(weeks=WEEKS, days=1)
 MOMENTS = (Decimal("0.25"), Decimal("0.5"), Decimal("0.75"))  # of a period, where a back-test looks ahead
@@ -52,23 +53,25 @@ def daily_quantities(
 
 
 def period_forecast(organization: Organization, *, period: Period, at: datetime) -> PeriodForecast:
-    """The running period's end as a range, each meter by its own history; meters that do not add up stay as they are."""
+    """The running period's end as a range, each meter by its own history, also one that nothing was used of yet; meters
+    that do not add up stay as they are."""
     used = period_quantities(organization, period=period, mode="live")
-    slugs = {meter for meter, _ in used}
+    components = list(period.version.components.select_related("meter").order_by("position", "pk"))
+    slugs = dict.fromkeys([*(c.meter.slug for c in components), *(slug for slug, _ in used)])
     meters = {m.slug: m for m in Meter.objects.filter(slug__in=slugs, aggregation__in=ADDITIVE)}
     found: dict[str, Forecast] = {}
     daily: dict[str, dict[date, Decimal]] = {}
     passes = None
-    included = {c.meter.slug: c.included for c in period.version.components.all() if not c.match}
-    for slug, meter in meters.items():
-        days = daily_quantities(organization, meter=meter, start=at - HISTORY, end=at)
-        total = sum((quantity for (name, _), quantity in used.items() if name == slug), ZERO)
+    included = {c.meter.slug: c.included for c in components if not c.match and c.included}
+    for slug in filter(meters.__contains__, slugs):
+        days = daily_quantities(organization, meter=meters[slug], start=at - HISTORY, end=at)
+        total = _total(used, slug)
         found[slug] = forecast(days, used=total, at=at, ends_at=period.ends_at)
         daily[slug] = daily_forecast(days, at=at, ends_at=period.ends_at)
         if passes is None and slug in included and total <= included[slug]:
             passes = reaches_at(days, used=total, limit=included[slug], at=at, ends_at=period.ends_at)
-    rules = cost_rules([period])[0]
-    low, expected, high = (_cost(rules, used, found, which) for which in ("low", "expected", "high"))
+    rules, split = cost_rules([period])[0], _split(organization, period, used, found)
+    low, expected, high = (_cost(rules, used, split, found, which) for which in ("low", "expected", "high"))
     return PeriodForecast(
         period.version.currency,
         min(low, expected),
@@ -122,13 +125,32 @@ def _hours(
     return dict(rows.values("hour").annotate(quantity=Sum("sum")).values_list("hour", "quantity"))
 
 
+def _total(quantities: Quantities, slug: str) -> Decimal:
+    return sum((quantity for (name, _), quantity in quantities.items() if name == slug), ZERO)
+
+
+def _split(
+    organization: Organization, period: Period, used: Quantities, found: dict[str, Forecast]
+) -> Quantities:
+    """How each meter falls on its dimensions: as in this period, or, before anything was used in it, as in the last."""
+    fresh = [slug for slug, ends in found.items() if ends.high and not _total(used, slug)]
+    split = {key: quantity for key, quantity in used.items() if key[0] not in fresh}
+    before = find_period(organization, at=period.starts_at - timedelta(microseconds=1)) if fresh else None
+    last = period_quantities(organization, period=before, mode="live") if before else {}
+    for slug in fresh:
+        has_last = _total(last, slug)
+        split |= (
+            {key: q for key, q in last.items() if key[0] == slug} if has_last else {(slug, ""): Decimal(1)}
+        )
+    return split
+
+
 def _cost(
-    rules: CostRules, used: dict[tuple[str, str], Decimal], found: dict[str, Forecast], which: str
+    rules: CostRules, used: Quantities, split: Quantities, found: dict[str, Forecast], which: str
 ) -> int:
-    """The period's cost if each meter ends there; its dimensions keep the shares that they have now."""
+    """The period's cost if each meter ends there."""
     ends = dict(used)
-    for (slug, dimension), quantity in used.items():
-        if slug in found:
-            total = sum((q for (name, _), q in used.items() if name == slug), ZERO)
-            ends[slug, dimension] = getattr(found[slug], which) * quantity / total if total else quantity
+    for (slug, dimension), quantity in split.items():
+        if slug in found and quantity:
+            ends[slug, dimension] = getattr(found[slug], which) * quantity / _total(split, slug)
     return rate(rules, ends).total_minor

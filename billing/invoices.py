@@ -83,14 +83,15 @@ def _pay_by_credit(invoice: Invoice, at: datetime) -> None:
 
 
 @transaction.atomic
-def settle_invoice(*, invoice: Invoice, by: User | None, at: datetime, reference: str = "") -> Invoice:
-    """The whole rest was paid. Raises InvoiceClosed."""
+def settle_invoice(
+    *, invoice: Invoice, by: User | None, at: datetime, reference: str = "", paid_minor: int | None = None
+) -> Invoice:
+    """The whole rest was paid. The audit says how much that was: `paid_minor` of an act that took it off already, otherwise
+    what is due. Raises InvoiceClosed."""
     invoice = lock_invoice(invoice)
+    paid = invoice.due_minor if paid_minor is None else paid_minor
     _set_paid(invoice, by=by, at=at, reference=reference)
-    details: dict[str, object] = {
-        "amount": format_money(invoice.amount_minor, invoice.currency),
-        "reference": reference,
-    }
+    details: dict[str, object] = {"amount": format_money(paid, invoice.currency), "reference": reference}
     record_audit(
         organization=invoice.organization, by=by, action="invoice.paid", target=str(invoice.statement), at=at,
         details=details,

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,8 +22,10 @@ from billing.drafts import draft_lines
 from billing.forecast_queries import period_forecast
 from billing.wording import plain
 from core.clock import now
+from core.hours import ceil_hour, check_moment, floor_hour
 from core.money import format_money
 from core.schema import problems
+from core.spreadsheets import harmless
 from keys.authentication import Owner, OwnerKeyAuthentication
 from keys.models import ApiKey
 from metering.answers import KEY_UNKNOWN_NOW, MISSING_KEY
@@ -34,7 +36,7 @@ from metering.reports import GROUPS, BadCursor, ReportRow, Trend, Wanted, usage_
 from plans.models import Meter, Period, Route
 from plans.queries import find_period
 
-HOUR, LONGEST = timedelta(hours=1), timedelta(days=366)
+LONGEST = timedelta(days=366)
 LIMIT, MOST = 500, 5_000
 _GROUPS = (*GROUPS, "meter")
 
@@ -54,7 +56,10 @@ class CsvRenderer(BaseRenderer):
         names = [*data["group_by"], "meter", "unit", "quantity", "calls", "billed_calls"]
         writer = csv.DictWriter(text, list(dict.fromkeys(names)), extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in data["rows"])
+        writer.writerows(
+            {name: harmless(value) if isinstance(value, str) else value for name, value in row.items()}
+            for row in data["rows"]
+        )
         return text.getvalue().encode()
 
 
@@ -125,9 +130,13 @@ class ReportQuery(serializers.Serializer[Any]):
     period = serializers.ChoiceField(
         ["current", "previous"], required=False, help_text="A billing period, instead of start and end."
     )
-    start = serializers.DateTimeField(required=False, help_text="Rounded down to the hour (UTC).")
+    start = serializers.DateTimeField(
+        required=False, validators=[check_moment], help_text="Rounded down to the hour (UTC)."
+    )
     end = serializers.DateTimeField(
-        required=False, help_text="Not included; rounded up to the hour; without it, now."
+        required=False,
+        validators=[check_moment],
+        help_text="Not included; rounded up to the hour; without it, now.",
     )
     timezone = serializers.CharField(default="UTC", max_length=60, help_text="Whose days: Europe/Berlin.")
     meter = serializers.CharField(required=False, max_length=400, help_text="Slugs, by comma; without: all.")
@@ -238,11 +247,11 @@ def _wanted(organization: Organization, fields: dict[str, Any], at: datetime) ->
     if fields.get("period") == "previous" and period is not None:
         period = find_period(organization, at=period.starts_at - timedelta(microseconds=1))
     if "start" in fields:
-        start, end = _floor(fields["start"]), _ceil(fields.get("end", at))
+        start, end = floor_hour(fields["start"]), ceil_hour(fields.get("end", at))
     elif period is None:
         raise NotFound
     else:
-        start, end = _floor(period.starts_at), _ceil(period.ends_at)
+        start, end = floor_hour(period.starts_at), ceil_hour(period.ends_at)
     if not timedelta(0) < end - start <= LONGEST:
         raise ValidationError({"end": "After the start, by at most 366 days."})
     meters = _named(fields, "meter", dict(Meter.objects.values_list("slug", "pk")))
@@ -350,18 +359,3 @@ def _routes() -> dict[int, str]:
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _harmless(value: Any) -> Any:
-    """No text becomes a formula in a spreadsheet."""
-    is_text = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if is_text and not value[1:].replace(".", "").isdigit() else value
-
-
-def _floor(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def _ceil(moment: datetime) -> datetime:
-    floor = _floor(moment)
-    return floor if floor == moment else floor + HOUR

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, DateTimeField, ExpressionWrapper, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
 from billing.models import LineKind, StatementLine, StatementState
 from billing.revenue import MonthRevenue, RevenueEvent, next_month, revenue_months
 from plans.models import SubscriptionEvent
 
+_LAST_MOMENT = ExpressionWrapper(
+    F("statement__ends_at") - timedelta(microseconds=1), output_field=DateTimeField()
+)
 FIXED = (LineKind.FEE, LineKind.FEE_CREDIT, LineKind.MINIMUM)
 
 
 @dataclass(frozen=True, slots=True)
 class Charged:
     """What statements of one month and currency charged, minor units: recurring fees (with their credits and minimum
-    true-ups) beside usage (with write-offs and late adjustments) and credit notes. By the month in which a period ended."""
+    true-ups) beside usage (with write-offs and late adjustments) and credit notes. By the month of a period's last moment."""
 
     month: date
     currency: str
@@ -89,7 +92,7 @@ def charged_by_month(*, first: date, last: date, currency: str) -> list[Charged]
     rows = (
         _charged_lines(month_start(first), month_end(last))
         .filter(statement__currency=currency)
-        .annotate(month=TruncMonth("statement__ends_at", tzinfo=UTC))
+        .annotate(month=TruncMonth(_LAST_MOMENT, tzinfo=UTC))
         .values("month", "kind")
         .annotate(amount=Sum("amount_minor"))
         .order_by("month")
@@ -154,9 +157,10 @@ def month_end(month: date) -> datetime:
 
 
 def _charged_lines(start: datetime, end: datetime) -> QuerySet[StatementLine]:
-    """Lines of standing documents whose period ended in `[start, end)`."""
+    """Lines of standing documents whose period's last moment lies in `[start, end)`: a period's end is no part of it, so
+    that one of exactly a calendar month counts in that month."""
     return StatementLine.objects.filter(
-        statement__state=StatementState.FINALISED, statement__ends_at__gte=start, statement__ends_at__lt=end
+        statement__state=StatementState.FINALISED, statement__ends_at__gt=start, statement__ends_at__lte=end
     )
 
 

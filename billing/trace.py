@@ -29,7 +29,7 @@ from plans.tiers import ZERO
 
 NOT_BILLED = "Test calls are never billed."
 NO_LINE = "The plan has no price for this meter."
-LATE = "It came after the statement was final: the next statement bills it."
+LATE = "It came after the statement was final: the next one bills what it changes."
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from core.clock import now
 from core.errors import PortalError
 from core.money import to_major
 from dashboard.forms.caps import CapForm
-from metering.spending import SpendPosition, spend_position, spent_so_far_minor
-from plans.caps import cap_in_force, newest_caps, set_cap
+from metering.spending import SpendPosition, set_spend_cap, spend_position, spent_so_far_minor
+from plans.caps import cap_in_force, newest_caps
 from plans.models import CapSide, Period
 
 
@@ -40,9 +40,7 @@ def cap_view(request: HttpRequest, organization_id: int) -> HttpResponse:
     is_removal = "remove" in request.POST and "sure" in request.POST
     if request.method == "POST":
         form = CapForm(request.POST, currency=position.currency, spent_minor=spent)
-        if (is_removal or form.is_valid()) and _apply(
-            request, organization, form, spent, is_removal=is_removal
-        ):
+        if (is_removal or form.is_valid()) and _apply(request, organization, form, is_removal=is_removal):
             return HttpResponseRedirect(reverse("admin:accounts_organization_change", args=[organization.pk]))
     else:
         form = CapForm(
@@ -63,14 +61,11 @@ def cap_view(request: HttpRequest, organization_id: int) -> HttpResponse:
     )
 
 
-def _apply(
-    request: HttpRequest, organization: Organization, form: CapForm, spent: int, *, is_removal: bool
-) -> bool:
+def _apply(request: HttpRequest, organization: Organization, form: CapForm, *, is_removal: bool) -> bool:
     amount = None if is_removal else form.cleaned_data["amount"]
     try:
-        set_cap(
-            organization=organization, side=CapSide.OWNER, amount_minor=amount, spent_minor=spent,
-            by=cast(User, request.user), at=now(),
+        set_spend_cap(
+            organization=organization, side=CapSide.OWNER, amount_minor=amount, by=cast(User, request.user), at=now()
         )  # fmt: skip
     except PortalError as refused:
         form.add_error("amount", refused.detail)

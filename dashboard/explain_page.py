@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
+
 from billing.breakdown import Share, add_shares
 from billing.explain import CallShare, OpenedLine
 from billing.models import LineKind
 from billing.wording import DisplayTier, display_lines, plain, quantity_words
 from core.errors import NotFound
+from core.hours import check_moment
 from core.money import format_money, format_price
 from keys.queries import key_names
 from metering.steps import Cursor
@@ -240,10 +243,14 @@ def _query(**values: object) -> str:
 
 
 def _hour(text: str) -> datetime | None:
+    if not text:
+        return None
     try:
-        return datetime.strptime(text, HOUR_FORMAT).replace(tzinfo=UTC) if text else None
-    except ValueError:
+        hour = datetime.strptime(text, HOUR_FORMAT).replace(tzinfo=UTC)
+        check_moment(hour)
+    except (ValueError, ValidationError):
         raise NotFound from None
+    return hour
 
 
 def _cursor(text: str) -> Cursor | None:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from django.conf import settings
+
 from accounts.models import Organization
+from billing.exchange import rank_amounts
 from billing.queries import PlanRevenue, mrr_by_plan, open_periods
 from core.money import Money, format_money
 from metering.costs import period_costs
@@ -13,6 +16,7 @@ from metering.models import DeadLetter
 from metering.queries import ProductHealth, installation_quantity, product_health
 from plans.default_catalogue import CALLS_METER
 from plans.models import Period, Product, SubscriptionStatus
+from plans.pricing import Rated
 
 TOP = 10
 HEALTH_HOURS = 24
@@ -83,20 +87,33 @@ def overview(*, at: datetime) -> Overview:
         calls_this_month=installation_quantity(meter_slug=CALLS_METER, start=month, end=at),
         usage_revenue=_in_each_currency([Money(row.usage_minor, row.currency) for row in rows]),
         plans=plans,
-        top=sorted(rows, key=lambda row: (-row.cost_minor, -row.calls))[:TOP],
+        top=_dearest(rows, at),
         health=_health(at),
         dead_letters=DeadLetter.objects.filter(replayed_at=None).count(),
     )
+
+
+def _dearest(rows: list[CustomerRow], at: datetime) -> list[CustomerRow]:
+    """Whose period costs most so far, compared by the day's exchange rates."""
+    into, today = settings.REPORTING_CURRENCY, at.astimezone(UTC).date()
+    worth = rank_amounts([(row.cost_minor, row.currency) for row in rows], into=into, on=today)
+    ranked = sorted(zip(worth, rows, strict=True), key=lambda pair: (-pair[0], -pair[1].calls))
+    return [row for _, row in ranked[:TOP]]
+
+
+def _first_metered(rated: Rated) -> Decimal:
+    """The quantity of the first meter, over all its lines."""
+    meter = next((line.meter for line in rated.lines if line.meter), "")
+    return sum((line.quantity for line in rated.lines if meter and line.meter == meter), Decimal(0))
 
 
 def _customer_rows(periods: list[Period], at: datetime) -> list[CustomerRow]:
     """Rates every present period from one read of the period totals."""
     rows = []
     for period, rated in zip(periods, period_costs(periods, at=at), strict=True):
-        calls = rated.lines[-1].quantity if rated.lines and rated.lines[-1].meter else Decimal(0)
         rows.append(
             CustomerRow(
-                period.organization, period.version.plan.name, period.subscription.get_status_display(), calls,
+                period.organization, period.version.plan.name, period.subscription.get_status_display(), _first_metered(rated),
                 rated.total_minor, sum(line.amount_minor for line in rated.lines if line.kind in OF_USAGE), rated.currency,
                 format_money(rated.total_minor, rated.currency),
             )

@@ -1,6 +1,6 @@
 """The JSON API that counts a range of totals again: for an owner's service that wants to be sure."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_serializer
@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import Organization
+from core.hours import ceil_hour, check_moment, floor_hour
 from core.schema import problems
 from keys.authentication import OwnerKeyAuthentication
 from metering.range_check import recount_range
@@ -27,9 +28,12 @@ class AggregateView(APIView):
     @extend_schema_serializer(component_name="Aggregate")
     class Input(serializers.Serializer[Any]):
         organization = serializers.CharField(max_length=40, help_text="Public id: org_...")
-        start = serializers.DateTimeField(help_text="Rounded down to the hour (UTC).")
+        start = serializers.DateTimeField(
+            validators=[check_moment], help_text="Rounded down to the hour (UTC)."
+        )
         end = serializers.DateTimeField(
-            help_text="Not included; rounded up to the hour. At most 366 days later."
+            validators=[check_moment],
+            help_text="Not included; rounded up to the hour. At most 366 days later.",
         )
         repair = serializers.BooleanField(
             default=False, help_text="Where something differs, count the organization's totals again."
@@ -81,7 +85,7 @@ class AggregateView(APIView):
         organization = Organization.objects.filter(public_id=fields["organization"]).first()
         if organization is None:
             raise NotFound
-        start, end = _floor(fields["start"]), _ceil(fields["end"])
+        start, end = floor_hour(fields["start"]), ceil_hour(fields["end"])
         check = recount_range(organization, start=start, end=end, repair=fields["repair"])
         return Response(
             {
@@ -99,12 +103,3 @@ class AggregateView(APIView):
                 ],
             }
         )  # fmt: skip
-
-
-def _floor(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def _ceil(moment: datetime) -> datetime:
-    floor = _floor(moment)
-    return floor if floor == moment else floor + timedelta(hours=1)

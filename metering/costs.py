@@ -6,6 +6,7 @@ rest of the fee of the period that it closed, and usage above the spend cap is w
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -63,24 +64,19 @@ def monthly_terms(version: PlanVersion) -> Terms:
     return replace(terms_of(version), fee_minor=monthly_fee_minor(version))
 
 
+def fee_back_minor(period: Period, *, at: datetime) -> int:
+    """What an upgrade at this moment gives back of a running period's fee, minor units: the credit on the statement of the
+    period that it closes."""
+    closed = copy(period)
+    closed.ends_at = at
+    quantities = period_quantities(period.organization, period=period, mode="live", at=at)
+    line = _fee_credit(replace(cost_rules([period])[0], closed_by_upgrade=closed), quantities)
+    return -line.amount_minor if line else 0
+
+
 def fee_is_due(period: Period) -> bool:
     """Whether the plan's fee is charged in this period: each month, or once in twelve on yearly plans; never in a trial."""
     return not period.is_trial and is_first_month(period.anchor, period.starts_at, period.version.fee_months)
-
-
-def fee_credit_minor(period: Period, *, at: datetime) -> int:
-    """What an upgrade at this moment credits of the period's fee, minor units (ENGINE.md, section 9); 0 in a trial."""
-    if period.is_trial:
-        return 0
-    line = credit_line(
-        terms_of(period.version),
-        period_quantities(period.organization, period=period, mode="live", at=at),
-        anchor=period.anchor,
-        starts_at=period.starts_at,
-        at=at,
-        months=period.version.fee_months,
-    )
-    return -line.amount_minor if line is not None else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from plans.dimensions import as_text, canonical
+from plans.dimensions import as_text, canonical, filter_texts
 from plans.models import Aggregation, Meter
 
 FILTERED = "filtered"
@@ -50,11 +50,7 @@ def measure(
 
 def passes(filters: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether every filtered property has one of its values; compared as text, a missing one is ''."""
-    return all(
-        as_text(values.get(name))
-        in {as_text(one) for one in (allowed if isinstance(allowed, list) else [allowed])}
-        for name, allowed in filters.items()
-    )
+    return all(as_text(values.get(name)) in filter_texts(allowed) for name, allowed in filters.items())
 
 
 def _units(meter: Meter, quantity: Decimal | None, unit: str) -> int:

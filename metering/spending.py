@@ -1,20 +1,30 @@
-"""Where a customer stands in a period: what usage has cost, which cap holds, and the largest bill that is possible."""
+"""Where a customer stands in a period: what usage has cost, which cap holds, and the largest bill that is possible; and
+setting a cap, which has to know what is spent."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db import transaction
 from redis.exceptions import RedisError
 
-from accounts.models import Organization
+from accounts.models import Organization, User
 from core.redis import usage_redis
 from core.redis_layout import usage_key
 from metering.costs import fee_is_due, period_cost
 from plans.cap_table import GRAINS, spent
-from plans.caps import CapInForce, dropped_caps, lower_cap, newest_caps, usage_bound_minor
-from plans.models import OverCap, Period, PlanVersion, SpendCap
+from plans.caps import (
+    CapInForce,
+    check_can_set_cap,
+    dropped_caps,
+    lower_cap,
+    newest_caps,
+    set_cap,
+    usage_bound_minor,
+)
+from plans.models import CapSide, OverCap, Period, PlanVersion, SpendCap
 from plans.price_tables import price_tables
 from plans.pricing import Rated
-from plans.queries import find_period
+from plans.queries import current_period, find_period
 
 USAGE_KINDS = ("usage", "write_off")
 
@@ -97,6 +107,20 @@ def spent_so_far_minor(organization: Organization, period: Period) -> int:
     """What usage has cost at this moment: by the ledger or, where it lags, by the counters that the doors go by."""
     counted = 0 if period.is_trial else _counted_minor(organization, period)
     return max(usage_minor(period_cost(organization, period=period)), counted)
+
+
+@transaction.atomic
+def set_spend_cap(
+    *, organization: Organization, side: CapSide, amount_minor: int | None, by: User | None, at: datetime
+) -> SpendCap:
+    """Set, change or (None) remove one side's cap, with what is spent at this moment. Raises what `set_cap` raises."""
+    check_can_set_cap(by, organization, side)
+    # Locked before it is read what is spent: another cap, or another plan, may be set meanwhile.
+    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    spent_minor = spent_so_far_minor(organization, current_period(organization, at=at))
+    return set_cap(
+        organization=organization, side=side, amount_minor=amount_minor, spent_minor=spent_minor, by=by, at=at
+    )
 
 
 def _counted_minor(organization: Organization, period: Period) -> int:

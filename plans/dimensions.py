@@ -40,6 +40,11 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def filter_texts(allowed: object) -> tuple[str, ...]:
+    """The values that a meter's filter lets through, as texts; one value may stand by itself."""
+    return tuple(as_text(one) for one in (allowed if isinstance(allowed, list) else [allowed]))
+
+
 def _escaped(text: str) -> str:
     for plain, escape in _ESCAPES:
         text = text.replace(plain, escape)

@@ -243,7 +243,7 @@ def _text(value: Any) -> str:
         return "{ " + ", ".join(f"{_key(name)} = {_text(one)}" for name, one in value.items()) + " }"
     if is_dataclass(value):
         return "{ " + ", ".join(f"{name} = {text}" for name, text in _values(value)) + " }"
-    if isinstance(value[0], _INLINE):
+    if value and isinstance(value[0], _INLINE):
         return "[\n" + "".join(f"  {_text(one)},\n" for one in value) + "]"
     return "[" + ", ".join(_text(one) for one in value) + "]"
 

@@ -20,6 +20,7 @@ from accounts.services import record_audit
 from core.currencies import CURRENCIES
 from core.errors import PortalError
 from core.money import exponent, to_major
+from plans.dimensions import filter_texts
 from plans.models import Interval, Meter, Plan, PlanVersion, PriceComponent, VersionState
 from plans.plan_file import (
     Catalogue,
@@ -108,7 +109,7 @@ def _lists_on_sale(plan: Plan) -> dict[ListKey, PlanVersion]:
 def _meter_entry(meter: Meter) -> MeterEntry:
     values = {f.name: getattr(meter, f.name) for f in fields(MeterEntry)}
     values["dimensions"] = tuple(meter.dimensions)
-    values["filters"] = {name: tuple(values) for name, values in sorted(meter.filters.items())}
+    values["filters"] = {name: filter_texts(allowed) for name, allowed in sorted(meter.filters.items())}
     return MeterEntry(**values)
 
 
@@ -243,13 +244,14 @@ def _apply_plan(
         _save(plan, f"plans.{slug}")
     present = _lists_on_sale(plan)
     wanted = {(prices.currency, prices.interval): prices for prices in new.prices}
-    for key in present.keys() - wanted.keys():
-        retire_version(version=present[key], by=by, at=at)
-    return [
+    published = [
         _publish(plan, prices, by, at)
         for key, prices in sorted(wanted.items())
         if key not in present or _price_list(present[key]) != prices
     ]
+    for key in sorted(present.keys() - wanted.keys()):  # afterwards: a plan that may not be missed keeps one
+        retire_version(version=present[key], by=by, at=at)
+    return published
 
 
 def _publish(plan: Plan, prices: PriceList, by: User | None, at: datetime) -> PlanVersion:

@@ -12,7 +12,7 @@ from plans.cost_baselines import version_warnings
 from plans.dimensions import match_text
 from plans.models import Plan, PlanVersion, PriceComponent
 from plans.pricing import Line, Measured, Tier, rate_period
-from plans.queries import terms_of
+from plans.queries import hard_quotas, terms_of
 from plans.version_checks import version_faults
 
 MOST_PUBLIC_PLANS = 4
@@ -141,12 +141,8 @@ def _tier_words(tier: Tier, unit: str, currency: str) -> tuple[str, str]:
 
 
 def stops_at(version: PlanVersion, asked: Sequence[Asked]) -> dict[str, Decimal]:
-    """By meter, the hard quota that this usage passes: there calls are refused, not charged. Quotas of a meter add up."""
-    quotas: dict[str, Decimal | None] = {}
-    for component in version.components.all():
-        before = quotas.get(component.meter.slug, ZERO)
-        limit = component.hard_quota
-        quotas[component.meter.slug] = None if before is None or limit is None else before + limit
+    """By meter, the hard quota that this usage passes: there calls are refused, not charged."""
+    quotas = hard_quotas(version.components.all())
     used: dict[str, Decimal] = {}
     for one in asked:
         used[one.measured[0]] = used.get(one.measured[0], ZERO) + one.quantity

@@ -1,5 +1,6 @@
 """Reads about plans: what is on sale, who is on what, and what the doors are told."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -96,6 +97,16 @@ def terms_of(version: PlanVersion) -> Terms:
         tuple(usage_price(component) for component in components),
         version.minimum_minor,
     )
+
+
+def hard_quotas(components: Iterable[PriceComponent]) -> dict[str, Decimal | None]:
+    """By meter slug, where the door refuses: it does not know dimensions, so the quotas of a meter's prices add up; None
+    where one of them sells more."""
+    quotas: dict[str, Decimal | None] = {}
+    for component in components:
+        before, limit = quotas.get(component.meter.slug, ZERO), component.hard_quota
+        quotas[component.meter.slug] = None if before is None or limit is None else before + limit
+    return quotas
 
 
 def usage_price(component: PriceComponent) -> UsagePrice:

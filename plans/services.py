@@ -94,22 +94,28 @@ def start_subscription(
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """When a change of plan takes effect; `at_once` False is at the end of the present period."""
+    """When a change of plan takes effect; `at_once` False is at the end of the present period. `closes`: that period ends
+    now, and what is unused of its fee goes back."""
 
     at_once: bool
     effective_at: datetime
+    closes: bool = False
 
 
 def preview_change(*, subscription: Subscription, version: PlanVersion, at: datetime) -> PlanChange:
     """What `change_plan` would do. An upgrade is at once; a downgrade waits, except when the door is closed anyway."""
-    if not _is_open(subscription, at) or is_upgrade(subscription.version, version):
+    if not _is_open(subscription, at):
         return PlanChange(True, at)
+    if is_upgrade(subscription.version, version):
+        return PlanChange(True, at, closes=True)
     return PlanChange(False, paid_until(_period_at(subscription, at)))
 
 
 def is_upgrade(old: PlanVersion, new: PlanVersion) -> bool:
-    """More is paid a month, in the list price."""
-    return _yearly(new) > _yearly(old)
+    """More is paid a month, in the list price. What is paid in another currency can't be compared, and is no upgrade but to
+    who pays nothing."""
+    is_comparable = old.currency == new.currency or old.is_free
+    return is_comparable and _yearly(new) > _yearly(old)
 
 
 @transaction.atomic

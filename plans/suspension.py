@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db import transaction
 
 from accounts.models import Organization, OrganizationStatus, User
-from accounts.permissions import check_can_handle_money
+from accounts.permissions import check_can_suspend
 from accounts.services import record_audit
 from plans.versions import raise_version
 
@@ -27,7 +27,7 @@ def reactivate_organization(*, organization: Organization, by: User | None, at: 
 def _set_status(
     organization: Organization, status: OrganizationStatus, reason: str, by: User | None, at: datetime
 ) -> Organization:
-    check_can_handle_money(by)
+    check_can_suspend(by)
     organization.status, organization.status_reason = status, reason
     organization.save(update_fields=["status", "status_reason"])
     raise_version(organization)

@@ -118,13 +118,17 @@ def _coverage_faults(components: list[PriceComponent]) -> Iterator[str]:
 def _size_faults(version: PlanVersion, components: list[PriceComponent]) -> Iterator[str]:
     """The door adds up costs as whole numbers that stay exact to 2^53 grains."""
     most = format_money(LARGEST_CAP_MINOR, version.currency)
-    amounts = [version.fee_minor, version.minimum_minor]
-    amounts += [component.maximum_minor or 0 for component in components]
-    for component in components:
-        price = usage_price(component)
-        quantity = max(*borders(price), component.quota or price.included)
-        amounts.append(usage_line(price, quantity, version.currency).amount_minor)
-    if max(amounts) > LARGEST_CAP_MINOR or sum(amounts[3:]) > LARGEST_CAP_MINOR:
+    usage = sum(_largest_minor(component, version.currency) for component in components)
+    if max(version.fee_minor, version.minimum_minor, usage) > LARGEST_CAP_MINOR:
         yield f"Its amounts get larger than the door can count: {most} at most."
     elif any(max(s.base, s.num) >= LARGEST for table in price_tables(version) for s in table.segments):
         yield f"A price is larger than the door can count: {most} at most."
+
+
+def _largest_minor(component: PriceComponent, currency: str) -> int:
+    """What is known of the most that one price's line costs: its maximum, or its cost at the last border or the quota."""
+    if component.maximum_minor is not None:
+        return component.maximum_minor
+    price = usage_price(component)
+    quantity = max(*borders(price), component.quota or price.included)
+    return usage_line(price, quantity, currency).amount_minor

@@ -35,6 +35,7 @@ BY_SECRET = {"dashboard:invitation-accept"}
 DEVELOPMENT = {"dashboard:mailbox", "dashboard:mailbox-message"}
 STAFF = {
     "dashboard:staff-overview", "dashboard:staff-revenue", "dashboard:staff-revenue-csv",
+    "dashboard:staff-margins", "dashboard:staff-margins-csv",
     "dashboard:staff-correct", "dashboard:staff-unpaid", "dashboard:staff-customer-billing",
     "dashboard:staff-credit-grant", "dashboard:staff-document", "dashboard:staff-document-pdf", "dashboard:staff-document-csv",
     "dashboard:staff-document-act", "dashboard:staff-line", "dashboard:staff-line-hours", "dashboard:staff-line-calls",
@@ -122,6 +123,7 @@ class World:
             return reverse(name, args=[self.statement.public_id, 1])
         ids = documents | {
             "dashboard:staff-customer-billing": self.cast.northwind.public_id,
+            "dashboard:staff-margins-csv": "plan",
             "dashboard:staff-credit-grant": self.cast.northwind.public_id,
             "dashboard:key-rotate": self.key.public_id,
             "dashboard:key-revoke": self.key.public_id,

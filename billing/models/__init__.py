@@ -11,6 +11,7 @@ from billing.models.credit import (
 )
 from billing.models.exchange import ExchangeRate
 from billing.models.invoice import CollectorName, Invoice, InvoiceState
+from billing.models.late import LateLook
 from billing.models.simulation import SimulationRun, SimulationState
 from billing.models.statement import (
     LineKind,
@@ -49,6 +50,7 @@ __all__ = [
     "FindingKind",
     "Invoice",
     "InvoiceState",
+    "LateLook",
     "LineKind",
     "PaymentEntry",
     "PaymentKind",

@@ -19,7 +19,7 @@ from billing.stripe.checkout import checkout_items, paying
 from billing.stripe.client import for_people, once, plain, stripe_client
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.sync import EXPAND, apply_subscription, stripe_id_of
-from metering.costs import fee_credit_minor
+from metering.costs import fee_back_minor
 from plans.models import Period, PlanVersion, Subscription
 from plans.services import (
     NothingToChange,
@@ -50,7 +50,7 @@ def upgrade_price(row: StripeSubscription, version: PlanVersion, *, at: datetime
     if row.status == "trialing":
         return UpgradePrice(version.currency, 0, 0)
     period = _present(row.subscription, at)
-    return UpgradePrice(version.currency, version.fee_minor, fee_credit_minor(period, at=at))
+    return UpgradePrice(version.currency, version.fee_minor, fee_back_minor(period, at=at))
 
 
 @for_people()

@@ -11,8 +11,7 @@ from billing.collection import mark_paid, take_overdue
 from billing.credits import grant_credit
 from billing.models import Invoice, InvoiceState
 from billing.statements import finalise_due
-from metering.spending import spent_so_far_minor
-from plans.caps import set_cap
+from metering.spending import set_spend_cap, spent_so_far_minor
 from plans.models import CapSide, CostPrices, Route, RouteCost
 from plans.queries import current_period
 
@@ -66,9 +65,9 @@ def cap_spending(organization: Organization, *, by: User, at: datetime) -> None:
     """A cap of the customer's own, far above what it uses."""
     period = current_period(organization, at=at)
     spent = spent_so_far_minor(organization, period)
-    set_cap(
-        organization=organization, side=CapSide.CUSTOMER, amount_minor=spent + CAP_MINOR, spent_minor=spent, by=by, at=at
-    )  # fmt: skip
+    set_spend_cap(
+        organization=organization, side=CapSide.CUSTOMER, amount_minor=spent + CAP_MINOR, by=by, at=at
+    )
 
 
 def _pay(day: datetime, now: datetime) -> None:

@@ -12,8 +12,8 @@ from dashboard.access import MemberRequest, member_page
 from dashboard.alert_page import alerts_context
 from dashboard.forms.caps import CapForm
 from dashboard.largest_bill import largest_bill_rows
-from metering.spending import SpendPosition, spend_position, spent_so_far_minor
-from plans.caps import CAP_SETTERS, CapInForce, newest_caps, set_cap
+from metering.spending import SpendPosition, set_spend_cap, spend_position, spent_so_far_minor
+from plans.caps import CAP_SETTERS, CapInForce, newest_caps
 from plans.models import CapSide, SpendCap
 
 
@@ -26,14 +26,14 @@ def alerts(request: MemberRequest) -> HttpResponse:
 @require_POST
 @member_page(*CAP_SETTERS)
 def cap_set(request: MemberRequest) -> HttpResponse:
-    at, position = now(), _position(request)
+    position = _position(request)
     spent = spent_so_far_minor(request.organization, position.period)
     form = CapForm(request.POST, currency=position.currency, spent_minor=spent)
     if form.is_valid():
         try:
-            cap = set_cap(
+            cap = set_spend_cap(
                 organization=request.organization, side=CapSide.CUSTOMER, amount_minor=form.cleaned_data["amount"],
-                spent_minor=spent, by=request.user, at=at,
+                by=request.user, at=now(),
             )  # fmt: skip
         except PortalError as refused:
             form.add_error("amount", refused.detail)
@@ -47,11 +47,10 @@ def cap_set(request: MemberRequest) -> HttpResponse:
 @require_POST
 @member_page(*CAP_SETTERS)
 def cap_remove(request: MemberRequest) -> HttpResponse:
-    position = _position(request)
-    set_cap(
-        organization=request.organization, side=CapSide.CUSTOMER, amount_minor=None,
-        spent_minor=spent_so_far_minor(request.organization, position.period), by=request.user, at=now(),
-    )  # fmt: skip
+    _position(request)  # without a plan there is nothing to remove
+    set_spend_cap(
+        organization=request.organization, side=CapSide.CUSTOMER, amount_minor=None, by=request.user, at=now()
+    )
     messages.success(request, "Your spend cap is removed.")
     return redirect("dashboard:alerts")
 

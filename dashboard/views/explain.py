@@ -9,11 +9,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from billing.explain import NEXT, NOW, OpenedLine, open_document, stored_document
+from billing.margin_report import cost_of_call
 from billing.models import Statement
-from billing.trace import Trace, find_calls, trace
+from billing.trace import LATE, Trace, find_calls, trace
 from core.clock import now
 from core.errors import Forbidden, NotFound
 from core.money import format_price
+from core.spreadsheets import harmless_rows
 from dashboard.access import MemberRequest, member_page, staff_page
 from dashboard.explain_page import (
     Addresses,
@@ -25,7 +27,9 @@ from dashboard.explain_page import (
     tier_level,
     words_of,
 )
-from dashboard.views.invoices import PAYERS, harmless
+from dashboard.margins_page import call_price
+from dashboard.views.invoices import PAYERS
+from plans.tiers import ZERO
 
 LEVELS = ("tiers", "hours", "calls")
 
@@ -167,14 +171,26 @@ def _found(request: HttpRequest, sought: str, found: list[Trace]) -> dict[str, o
                     (tier, amount, url.of_hours(tier.number) if url else "") for tier, amount in amounts
                 ],
                 "cost": format_price(one.cost, document.currency) if document else "",
+                "serving": _serving(one) if request.path.startswith("/staff/") else None,
             }
         )
     return {"sought": sought, "found": rows}
+
+
+def _serving(one: Trace) -> dict[str, str] | None:
+    """What a call cost its owner to serve, and what is left of what it brought."""
+    currency = one.document.currency if one.document else one.period.version.currency if one.period else ""
+    cost = cost_of_call(one.event, currency=currency)
+    if cost is None:
+        return None
+    brought = one.cost if one.document else ZERO
+    margin = "" if one.note == LATE else call_price(brought - cost.total, currency)
+    return {"cost": call_price(cost.total, currency), "margin": margin}
 
 
 def _csv(name: str, rows: Iterable[tuple[str, ...]]) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     safe = "".join(letter if letter.isalnum() else "-" for letter in name)
     response["Content-Disposition"] = f'attachment; filename="{safe}.csv"'
-    csv.writer(response).writerows(map(harmless, rows))
+    csv.writer(response).writerows(harmless_rows(rows))
     return response

@@ -1,7 +1,6 @@
 """A customer's documents: list, one with its lines, PDF, CSV, the running period, credit, and whom they are made out to."""
 
 import csv
-from collections.abc import Iterable
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -9,7 +8,6 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import Role
-from accounts.services import record_audit
 from billing.accounts import change_account, get_account
 from billing.collection import pay_with_credit
 from billing.models import Invoice, Statement
@@ -18,13 +16,13 @@ from billing.wording import csv_rows
 from core.clock import now
 from core.errors import PortalError
 from core.money import format_money
+from core.spreadsheets import harmless_rows
 from dashboard import invoice_page
 from dashboard.access import MemberRequest, member_page
 from dashboard.forms.billing import AccountForm
 from dashboard.payment_card import card_invoices, payment_timeline
 
 PAYERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @require_safe
@@ -109,11 +107,7 @@ def billing_account(request: MemberRequest) -> HttpResponse:
     facts = {name: getattr(account, name) for name in ("legal_name", "address", "tax_id", "email")}
     form = AccountForm(request.POST or None, initial=facts)
     if request.method == "POST" and form.is_valid():
-        change_account(organization=request.organization, by=request.user, **form.cleaned_data)
-        record_audit(
-            organization=request.organization, by=request.user, action="billing.account_changed",
-            target=account.number_prefix, at=now(),
-        )  # fmt: skip
+        change_account(organization=request.organization, by=request.user, at=now(), **form.cleaned_data)
         messages.success(request, "Saved. Documents from now on are made out like this.")
         return redirect("dashboard:invoice-list")
     status = 422 if request.method == "POST" else 200
@@ -131,16 +125,8 @@ def csv_response(statement: Statement) -> HttpResponse:
     """A document's lines and tiers for spreadsheets."""
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{statement.number}.csv"'
-    csv.writer(response).writerows(map(harmless, csv_rows(statement)))
+    csv.writer(response).writerows(harmless_rows(csv_rows(statement)))
     return response
-
-
-def harmless(row: Iterable[str]) -> list[str]:
-    """No text becomes a formula in a spreadsheet; numbers stay numbers."""
-    return [
-        f"'{cell}" if cell.startswith(_FORMULA) and not cell[1:].replace(".", "").isdigit() else cell
-        for cell in row
-    ]
 
 
 def _statement(request: MemberRequest, public_id: str) -> Statement:

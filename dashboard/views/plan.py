@@ -26,9 +26,10 @@ from dashboard.plan_cards import plan_card
 from dashboard.plan_status import plan_status
 from dashboard.price_lists import choose_lists
 from dashboard.views.payment import ToStripe, absolute
+from metering.costs import fee_back_minor
 from plans.caps import dropped_caps, newest_caps
 from plans.models import PlanVersion, Subscription
-from plans.queries import current_subscription, newest_version, public_plans, public_versions
+from plans.queries import current_period, current_subscription, newest_version, public_plans, public_versions
 from plans.services import cancel_subscription, change_plan, is_upgrade, preview_change, undo_cancellation
 
 DECIDERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
@@ -55,12 +56,15 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
         else:
             messages.success(request, f"{version.plan.name} it is.")
             return redirect("dashboard:plan")
+    change = preview_change(subscription=subscription, version=version, at=at)
+    period = current_period(request.organization, at=at)
     context = {
         "nav": "plan",
         "error": error,
         "subscription": subscription,
         "card": plan_card(version, signed_in=True),
-        "change": preview_change(subscription=subscription, version=version, at=at),
+        "change": change,
+        "fee_back": fee_back_minor(period, at=at) if change.closes else 0,
         "lost": sorted(set(subscription.version.texts) - set(version.texts)),
         "upgrade_price": _upgrade_price(request, version, at),
         "by_checkout": _needs_checkout(request, subscription, version, at),

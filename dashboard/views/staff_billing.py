@@ -5,7 +5,7 @@ Money acts ask for the number typed, for the password given just now, and for th
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
@@ -15,6 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import Organization, User
+from accounts.permissions import can_handle_money, check_can_handle_money
 from billing.accounts import get_account
 from billing.collection import give_up, mark_paid
 from billing.credits import grant_credit
@@ -22,7 +23,7 @@ from billing.models import CreditSource, Invoice, InvoiceState, Statement
 from billing.statements import creditable_minor, issue_credit_note, regenerate_statement, void_statement
 from billing.stripe.demo import end_month, may_end_month
 from core.clock import now
-from core.errors import Forbidden, PortalError
+from core.errors import PortalError
 from core.money import format_money
 from dashboard import invoice_page
 from dashboard.access import staff_page
@@ -32,7 +33,6 @@ from dashboard.reauthentication import recently_proven
 from dashboard.views.invoices import csv_response, pdf_response
 from plans.queries import find_subscription
 
-PERMISSION = "billing.change_invoice"
 UNPAID_SHOWN = 100
 Act = Callable[[Statement, dict[str, Any], User, datetime], str]
 
@@ -206,10 +206,10 @@ def _grant_form(organization: Organization, data: Any = None) -> GrantForm:
 
 
 def _may(request: HttpRequest) -> User:
-    """The staff member who acts. Raises Forbidden without the permission."""
-    if not isinstance(request.user, User) or not request.user.has_perm(PERMISSION):
-        raise Forbidden("This needs the permission to change invoices.")
-    return request.user
+    """The staff member who acts. Raises Forbidden without the permission, before a form is looked at."""
+    user = cast(User, request.user)
+    check_can_handle_money(user)
+    return user
 
 
 def _statement(public_id: str) -> Statement:
@@ -229,7 +229,7 @@ def _document(
         "document": invoice_page.read_document(statement),
         "acts": [(name, _TITLES[name], _HINTS[name], shown[name]) for name in _ACTS if name in shown],
         "open_act": act,
-        "may_act": request.user.has_perm(PERMISSION),
+        "may_act": can_handle_money(cast(User, request.user)),
     }
     return render(request, "dashboard/staff_document.html", context, status=422 if form else 200)
 
@@ -269,6 +269,6 @@ def _customer(
         "findings": organization.stripe_findings.filter(closed_at=None)[:20],
         "may_end_month": may_end_month(organization),
         "form": form,
-        "may_act": request.user.has_perm(PERMISSION),
+        "may_act": can_handle_money(cast(User, request.user)),
     }
     return render(request, "dashboard/staff_customer_billing.html", context, status=status)

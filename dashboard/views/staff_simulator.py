@@ -15,10 +15,10 @@ from billing.models import SimulationRun, SimulationState
 from billing.simulator import read_simulation, request_again, request_simulation
 from billing.tasks import queue_simulation
 from core.clock import now
+from core.spreadsheets import harmless_rows
 from dashboard.access import staff_page
 from dashboard.forms.simulator import SimulatorForm
 from dashboard.simulator_page import csv_rows, customer_row, result_of, run_status, version_fee, version_title
-from dashboard.views.invoices import harmless
 
 RUNS_SHOWN = 20
 CUSTOMERS_SHOWN = 50
@@ -95,7 +95,7 @@ def simulation_csv(request: HttpRequest, public_id: str) -> HttpResponse:
         outcomes = result_of(found, percent_more=run.percent, show=show).chosen.outcomes
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="simulation-{run.public_id}.csv"'
-    csv.writer(response).writerows(harmless(row) for row in csv_rows(found, outcomes))
+    csv.writer(response).writerows(harmless_rows(csv_rows(found, outcomes)))
     return response
 
 

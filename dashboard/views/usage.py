@@ -11,13 +11,13 @@ from django.views.decorators.http import require_safe
 
 from core.clock import now
 from core.money import Money
+from core.spreadsheets import harmless_rows
 from dashboard.access import MemberRequest, member_page, reader_zone
 from dashboard.advice import advice_line
 from dashboard.call_page import csv_rows, narrowed, options
 from dashboard.outlook import outlook
 from dashboard.plan_status import plan_status
 from dashboard.usage_page import bill, call_rows, choice_menus, choices_for, figures, live_chart, period_chart
-from dashboard.views.invoices import harmless
 from keys.queries import list_keys
 from metering.spending import spend_position
 from plans.models import Period
@@ -73,7 +73,7 @@ class _Echo:
 
 def _csv(rows: Iterable[tuple[str, ...]]) -> StreamingHttpResponse:
     writer = csv.writer(_Echo())
-    lines = (writer.writerow(harmless(row)) for row in rows)
+    lines = (writer.writerow(row) for row in harmless_rows(rows))
     answer = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = 'attachment; filename="calls.csv"'
     return answer

@@ -15,6 +15,7 @@ from metering.spending import usage_minor
 from plans.caps import lower_cap, newest_caps
 from plans.models import Aggregation, Meter, OverrideKind, Period, PriceComponent
 from plans.overrides import active_overrides
+from plans.queries import hard_quotas
 from plans.standing import free_quantity
 
 ZERO = Decimal(0)
@@ -91,5 +92,4 @@ def _quota(facts: Facts, meter: Meter) -> Decimal | None:
         return facts.quota_overrides[meter.pk]
     if facts.period.is_trial:  # the included quantity is all there is
         return _included(facts, meter)
-    quotas = [c.hard_quota for c in facts.components if c.meter_id == meter.pk and c.hard_quota is not None]
-    return min(quotas, default=None)
+    return hard_quotas(facts.components).get(meter.slug)

@@ -203,7 +203,7 @@ def evaluate_period(organization: Organization, period: Period, *, at: datetime)
     alerts = list(
         Alert.objects.for_organization(organization)
         .filter(enabled=True, removed_at=None)
-        .select_related("meter")
+        .select_related("meter", "organization")
     )
     if not alerts:
         return 0

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from core.money import format_money, to_minor
+from core.money import format_money, format_quantity, to_minor
 from metering.alerts.evaluate import Measure
 from metering.models import Alert, AlertAction, AlertKind
 from plans.models import Meter, Period
@@ -22,15 +22,17 @@ def name_of(alert: Alert) -> str:
     if kind == AlertKind.SPEND:
         return f"{format_money(to_minor(alert.threshold, alert.currency), alert.currency)} spent on usage"
     if kind == AlertKind.METER:
-        return f"{number(alert.threshold)} {alert.meter.name if alert.meter else 'of the main meter'}"
+        return (
+            f"{format_quantity(alert.threshold)} {alert.meter.name if alert.meter else 'of the main meter'}"
+        )
     of_meter = f" ({alert.meter.name})" if alert.meter and kind != AlertKind.CAP else ""
-    return f"{number(alert.threshold)} % {_OF[kind]}{of_meter}"
+    return f"{format_quantity(alert.threshold)} % {_OF[kind]}{of_meter}"
 
 
 def action_of(alert: Alert) -> str:
     """What it does, in words."""
     if alert.action == AlertAction.THROTTLE:
-        return f"throttle to {number(Decimal(alert.calls_per_minute or 0))} calls a minute"
+        return f"throttle to {format_quantity(Decimal(alert.calls_per_minute or 0))} calls a minute"
     return "block calls" if alert.action == AlertAction.BLOCK else "notify"
 
 
@@ -38,7 +40,11 @@ def figure(alert: Alert, amount: Decimal, *, meter: Meter | None, currency: str)
     """A value or limit with its unit."""
     if alert.kind in AMOUNTS:
         return format_money(to_minor(amount, currency), currency)
-    return f"{number(amount)} {meter.unit}{'' if amount == 1 else 's'}" if meter else number(amount)
+    return (
+        f"{format_quantity(amount)} {meter.unit}{'' if amount == 1 else 's'}"
+        if meter
+        else format_quantity(amount)
+    )
 
 
 def fired_text(alert: Alert, measure: Measure, *, meter: Meter | None, period: Period, imposed: bool) -> str:
@@ -71,9 +77,3 @@ def test_text(alert: Alert) -> str:
 def days_of(period: Period) -> str:
     """`1 Nov to 1 Dec 2026` (UTC, the end not included)."""
     return f"{period.starts_at:%-d %b} to {period.ends_at:%-d %b %Y} (UTC)"
-
-
-def number(value: Decimal) -> str:
-    """`12,000.5`, without trailing zeros."""
-    text = f"{value:,f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -11,7 +11,7 @@ from core.clock import now, to_micros
 from core.ids import event_id, new_nonce
 from metering.events import Event
 from metering.services import ingest_history
-from plans.models import Meter, Period, PlanVersion, Subscription
+from plans.models import Meter, Period, PlanVersion, Route, Subscription
 from plans.services import start_subscription
 from tests.factories import create_meter, create_organization, create_plan
 
@@ -67,6 +67,27 @@ class Customer:
         )
         assert ingest_history([event], at=now()).stored == 1
         return event
+
+    def call(
+        self, route: Route, *, times: int = 1, month: int = 0, mode: str = "live", status: int = 200, reason: str = "",
+        ms: int = 0, kb_out: int = 0, quantity: int | str = 1,
+    ) -> list[Event]:  # fmt: skip
+        """So many equal calls to a route in the middle of that period; not charged with a `reason`."""
+        period = self.period(month)
+        middle = to_micros(period.starts_at + (period.ends_at - period.starts_at) / 2)
+        events = []
+        for _ in range(times):
+            at_us = middle + self._next()
+            events.append(
+                Event(
+                    id=event_id(at_us, new_nonce()), occurred_at_us=at_us, received_at_us=at_us,
+                    organization_id=self.organization.pk, mode=mode, meter_id=route.meter_id, period_id=period.pk,
+                    quantity=Decimal(0 if reason else quantity), door="gateway", route_id=route.pk, status=status,
+                    reason=reason, duration_us=ms * 1000, bytes_out=kb_out * 1000,
+                )
+            )  # fmt: skip
+        assert ingest_history(events, at=now()).stored == times
+        return events
 
     def finalise(self, month: int = 0) -> Statement:
         period = self.period(month)

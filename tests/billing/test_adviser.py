@@ -8,7 +8,7 @@ from accounts.models import Organization
 from billing.adviser import Advice, find_advice, fits_quotas, is_worth_saying
 from metering.models import PeriodTotal, UsageTotal
 from metering.services import ingest_history
-from plans.models import Meter, Period
+from plans.models import Meter, Period, Subscription
 from plans.periods import month_start
 from plans.queries import newest_version
 from tests.factories import (
@@ -19,6 +19,7 @@ from tests.factories import (
     create_subscription,
 )
 from tests.metering.ledger_kit import Ledger
+from tests.plans.price_kit import component, meter, version_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 START = datetime(2026, 6, 1, tzinfo=UTC)
@@ -106,6 +107,38 @@ def test_a_plan_whose_limit_the_busiest_minute_passed_is_no_advice(usage_redis: 
     assert find_advice(organization, at=LATER) is not None
     ingest_history(calls, at=LATER)
     assert find_advice(organization, at=LATER) is None
+
+
+def test_the_busiest_minute_begins_anywhere(usage_redis: Redis) -> None:
+    """11 calls within 20 seconds over the turn of a minute pass a limit of 10 in any 60 seconds."""
+    organization, other = customer("starter", 500), Ledger.start()
+    own = Ledger(organization, other.key, other.meter, other.record, other.period)
+    turn = int((START + timedelta(minutes=5)).timestamp()) * 1_000_000
+    ingest_history([own.event(turn + 2_000_000 * n) for n in range(-5, 6)], at=LATER)
+    assert find_advice(organization, at=LATER) is None
+
+
+def test_who_has_chosen_already_gets_no_advice() -> None:
+    """Neither the plan that the customer is on since yesterday, nor one that waits for the period's end."""
+    organization = customer("starter", 400_000)
+    chosen = newest_version("professional")
+    subscription = Subscription.objects.filter(organization=organization)
+    subscription.update(next_version=chosen)
+    assert find_advice(organization, at=LATER) is None
+    subscription.update(version=chosen, next_version=None)
+    assert find_advice(organization, at=LATER) is None
+    subscription.update(version=newest_version("starter"))
+    assert find_advice(organization, at=LATER) is not None
+
+
+def test_quotas_of_a_meter_add_up_as_the_door_adds_them() -> None:
+    tokens = meter("tokens", dimensions=["model"])
+    shared = version_of(
+        component(tokens, included=100), component(tokens, included=300, match={"model": "large"})
+    )
+    assert fits_quotas(shared, {("tokens", ""): Decimal(90), ("tokens", "model=large"): Decimal(300)})
+    assert fits_quotas(shared, {("tokens", ""): Decimal(400)})
+    assert not fits_quotas(shared, {("tokens", ""): Decimal(401)})
 
 
 def test_months_before_a_change_of_plan_and_in_a_trial_say_nothing() -> None:

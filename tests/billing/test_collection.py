@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 
-from accounts.models import Role, User
+from accounts.models import AuditEvent, Role, User
 from billing.accounts import change_account
 from billing.collection import (
     end_grace,
@@ -96,7 +97,7 @@ def test_an_invoice_is_sent_once_with_its_pdf(acme: Customer, settle: Settle) ->
 def test_an_account_with_an_address_gets_its_mail_there(acme: Customer, settle: Settle) -> None:
     change_account(
         organization=acme.organization, legal_name="Acme Ltd", address="1 Road", tax_id="", email="ap@acme.example",
-        by=None,
+        by=None, at=START,
     )  # fmt: skip
     invoice = invoice_of(acme)
 
@@ -104,6 +105,7 @@ def test_an_account_with_an_address_gets_its_mail_there(acme: Customer, settle: 
 
     assert mail.outbox[0].to == ["ap@acme.example"]
     assert invoice.statement.bill_to == "Acme Ltd\n1 Road"
+    assert AuditEvent.objects.get(action="billing.account_changed").target == "ACMEMAPS"
 
 
 def test_from_due_to_past_due_to_suspended_to_paid(acme: Customer, settle: Settle) -> None:
@@ -159,6 +161,25 @@ def test_credit_given_late_pays_and_opens_the_door(acme: Customer) -> None:
     assert credit_balances(acme.organization, at=invoice.due_at) == {"USD": 100}
 
 
+def test_the_audit_says_what_was_paid_not_what_the_invoice_came_to(acme: Customer) -> None:
+    for month in range(2):
+        invoice, at = invoice_of(acme, month), acme.period(month).ends_at + DAY
+        grant_credit(
+            organization=acme.organization, amount_minor=1_900, currency="USD", reason="x", by=None, at=at
+        )
+        pay_with_credit(invoice=invoice, by=None, at=at)
+        if month == 0:
+            mark_paid(invoice=invoice, by=None, at=at)
+        else:
+            grant_credit(
+                organization=acme.organization, amount_minor=9_000, currency="USD", reason="x", by=None, at=at
+            )
+            pay_with_credit(invoice=invoice, by=None, at=at)
+
+    paid = AuditEvent.objects.filter(action="invoice.paid").order_by("at")
+    assert [event.details["amount"] for event in paid] == ["$30.00", "$30.00"]
+
+
 def test_a_void_statement_or_a_credit_note_ends_what_is_owed(acme: Customer) -> None:
     first, second = invoice_of(acme), invoice_of(acme, 1)
     at = second.due_at
@@ -194,7 +215,13 @@ def test_acts_on_money_are_for_staff_and_payers(acme: Customer) -> None:
         lambda: grant_credit(by=owner, **give),
         lambda: pay_with_credit(invoice=invoice, by=developer, at=at),
         lambda: change_account(
-            organization=acme.organization, legal_name="x", address="", tax_id="", email="", by=developer
+            organization=acme.organization,
+            legal_name="x",
+            address="",
+            tax_id="",
+            email="",
+            by=developer,
+            at=at,
         ),
     ]
     for act in acts:
@@ -202,6 +229,13 @@ def test_acts_on_money_are_for_staff_and_payers(acme: Customer) -> None:
             act()
 
     assert pay_with_credit(invoice=invoice, by=owner, at=at) == 0
+
+    staff = create_user("staff@farebox.example", is_staff=True)
+    User.objects.filter(pk=staff.pk).update(is_superuser=False)
+    with pytest.raises(Forbidden):
+        mark_paid(invoice=invoice, by=User.objects.get(pk=staff.pk), at=at)
+    staff.user_permissions.add(Permission.objects.get(codename="change_invoice"))
+    assert mark_paid(invoice=invoice, by=User.objects.get(pk=staff.pk), at=at).state == "paid"
 
 
 def test_the_table_stands_in_the_docs() -> None:

@@ -10,10 +10,11 @@ from billing.models import LineKind, Statement
 from billing.recompute import recompute
 from billing.statements import finalise_due
 from core.clock import now
-from metering.costs import period_cost
+from metering.costs import fee_back_minor, period_cost
 from plans.caps import set_cap
 from plans.models import CapSide
 from plans.periods import month_bounds
+from plans.queries import current_period
 from plans.services import activate_subscription, change_plan, roll_periods, start_subscription
 from tests.billing.kit import HOUR, Customer
 from tests.factories import create_organization, create_plan
@@ -27,6 +28,7 @@ def test_an_upgrade_credits_the_smaller_share_of_the_fee() -> None:
     bigger = create_plan("bigger", fee_minor=19_900, included=Decimal(100_000), unit_price=Decimal("0.0005"))
     acme.use(6_000)
     at = acme.period().starts_at + 15 * DAY
+    announced = fee_back_minor(acme.period(), at=at)
     change_plan(subscription=acme.subscription, version=bigger, by=None, at=at)
     closed = acme.period()
     live = period_cost(acme.organization, period=closed)
@@ -35,10 +37,20 @@ def test_an_upgrade_credits_the_smaller_share_of_the_fee() -> None:
 
     statement = Statement.objects.get(period=closed)
     line = statement.lines.get(kind=LineKind.FEE_CREDIT)
-    assert line.amount_minor == -1_960  # 4,000 of 10,000 calls are left: less than 13 of 28 days
+    assert (
+        line.amount_minor == -announced == -1_960
+    )  # 4,000 of 10,000 calls are left: less than 13 of 28 days
     assert statement.total_minor == live.total_minor == 4_900 - 1_960
     assert recompute(statement) == []
     assert period_cost(acme.organization, period=acme.period(1)).total_minor == 19_900
+
+
+def test_a_trial_has_no_fee_to_give_back() -> None:
+    organization = create_organization(plan="")
+    start_subscription(
+        organization=organization, version=create_plan("paid", trial_days=14), by=None, at=now()
+    )
+    assert fee_back_minor(current_period(organization, at=now()), at=now()) == 0
 
 
 def test_a_yearly_fee_stands_in_the_first_month_only() -> None:

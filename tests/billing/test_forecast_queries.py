@@ -11,7 +11,7 @@ from billing.forecast_queries import back_test, daily_quantities, period_forecas
 from core.clock import to_micros
 from core.ids import event_id
 from metering.events import Event
-from metering.models import PeriodTotal
+from metering.models import PeriodTotal, UsageTotal
 from metering.services import ingest_history
 from plans.models import Meter, Period
 from tests.factories import create_organization, create_plan, create_subscription
@@ -60,6 +60,17 @@ def test_the_day_on_which_the_included_quantity_is_passed_is_named(organization:
     PeriodTotal.objects.for_organization(organization).filter(period_id=september.pk).update(sum=900)
     found = period_forecast(organization, period=september, at=START + timedelta(days=9))
     assert found.passes_included_on == date(2026, 9, 11)
+
+
+def test_before_the_first_call_of_a_period_its_history_speaks(organization: Organization) -> None:
+    """100 a day in the period before: 3,100 in October, though nothing was used in it yet."""
+    october = Period.objects.for_organization(organization).get(starts_at=datetime(2026, 10, 1, tzinfo=UTC))
+    PeriodTotal.objects.for_organization(organization).filter(period_id=october.pk).delete()
+    UsageTotal.objects.for_organization(organization).filter(period_id=october.pk).delete()
+    found = period_forecast(organization, period=october, at=october.starts_at)
+    assert found.meters["api_calls"].expected == 3100
+    assert found.expected_minor == 1000 + 2100
+    assert found.passes_included_on == date(2026, 10, 11)
 
 
 def test_days_are_counted_in_utc(organization: Organization) -> None:

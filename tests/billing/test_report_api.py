@@ -159,6 +159,7 @@ def test_csv(books: Books, how: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "query",
     ["period=never", "period=current&start=2026-01-01T00:00Z", "end=2026-01-01T00:00Z", "start=2020-01-01T00:00Z",
+     "start=0001-01-01T00:00Z&end=0001-06-01T00:00Z", "start=9999-12-30T00:00Z&end=9999-12-31T23:30Z",
      "start=x", "group_by=day,weather", "meter=unknown", "key=key_foreign", "route=/x", "status=abc", "timezone=Mars/Base",
      "timezone=../../etc/passwd", "limit=0", "limit=5001", "cursor=xx", "cursor=WzFd&group_by=day", "weather=1"],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from decimal import Decimal
 import pytest
 
 from billing.credits import CreditRefused, credit_balances
+from billing.late import late_periods
 from billing.models import Invoice, LineKind, Statement, StatementKind, StatementState
 from billing.recompute import recompute
 from billing.statements import (
@@ -123,6 +124,30 @@ def test_late_usage_of_a_cancelled_customer_is_an_adjustment_document(acme: Cust
     assert Invoice.objects.get(statement=document).amount_minor == 200
     assert recompute(document) == []
     assert adjust_ended(at=end + HOUR) == 0
+
+
+def test_late_usage_that_changes_nothing_is_rated_once(acme: Customer) -> None:
+    """Of a meter that the plan has no price for; what comes afterwards is billed as ever."""
+    cancel_subscription(subscription=acme.subscription, by=None, at=acme.period().starts_at + HOUR)
+    end = acme.period().ends_at
+    roll_periods(at=end)
+    acme.use(9_000)
+    first = acme.finalise()
+    free = Meter.objects.create(slug="unsold", name="Unsold", unit="unit")
+    acme.use(7, meter=free)
+    assert [late.covered_to for late in late_periods(at=end + HOUR)] == [first.cut_at]
+
+    assert adjust_ended(at=end + HOUR) == 0
+
+    assert late_periods(at=end + HOUR) == []
+    acme.use(3_000)
+    assert adjust_ended(at=end + HOUR) == 1
+    document = Statement.objects.get(kind=StatementKind.ADJUSTMENT)
+    assert (document.total_minor, document.lines.get().since) == (200, first.cut_at)
+    assert recompute(document) == []
+    void_statement(statement=document, reason="A test", by=None, at=end + HOUR)
+    assert [late.covered_to for late in late_periods(at=end + HOUR)] == [first.cut_at]
+    assert adjust_ended(at=end + HOUR) == 1
 
 
 def test_a_void_statement_stays_and_its_replacement_is_linked(acme: Customer) -> None:

@@ -88,7 +88,7 @@ def test_the_running_period_is_opened_from_the_usage_page_by_every_member(client
 
 @pytest.mark.parametrize(
     "tail",
-    ["lines/9/", "lines/0/", "lines/1/hours/", "lines/2/calls/", "lines/2/calls/?hour=yesterday", "lines/2/?tier=7", "lines/2/?tier=x"],
+    ["lines/9/", "lines/0/", "lines/1/hours/", "lines/2/calls/", "lines/2/calls/?hour=yesterday", "lines/2/calls/?hour=9999-12-31T23", "lines/2/?tier=7", "lines/2/?tier=x"],
 )  # fmt: skip
 def test_what_is_not_there_is_missing(customer: Customer, client: Client, tail: str) -> None:
     statement = customer.finalise()

@@ -3,13 +3,15 @@ from io import StringIO
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
-from accounts.models import Role, User
+from accounts.models import AuditEvent, Role, User
+from billing.accounts import get_account
 from billing.credits import credit_balances, grant_credit
 from billing.models import BillingAccount, Invoice, Statement
 from core.clock import now
 from tests.billing.kit import Customer
-from tests.factories import PASSWORD, create_membership, create_user
+from tests.factories import PASSWORD, create_membership, create_organization, create_user
 
 pytestmark = pytest.mark.django_db
 
@@ -181,3 +183,18 @@ def test_staff_give_credit(staff: Client, acme: Customer) -> None:
     assert staff.post(address, values).status_code == 302
     assert credit_balances(acme.organization, at=now()) == {"USD": 2_500}
     assert BillingAccount.objects.get().organization == acme.organization
+
+
+def test_the_admin_changes_an_account_by_the_audited_act(client: Client) -> None:
+    account = get_account(create_organization("Acme"))
+    client.force_login(create_user("staff@farebox.example", is_staff=True))
+    values = {"legal_name": "Acme Ltd", "address": "1 Road", "tax_id": "", "email": "", "currency": "EUR"}
+    url = reverse("admin:billing_billingaccount_change", args=[account.pk])
+    assert client.post(url, values).status_code == 302
+    account.refresh_from_db()
+    assert (account.legal_name, account.currency) == ("Acme Ltd", "EUR")
+    audit = AuditEvent.objects.get(action="billing.account_changed")
+    assert (audit.target, audit.by.email if audit.by else "") == (
+        account.number_prefix,
+        "staff@farebox.example",
+    )

@@ -1,11 +1,16 @@
+from datetime import timedelta
+
 import pytest
 from django.test import Client
 from django.urls import reverse
 
 from accounts.models import Role
 from core.clock import now
-from plans.models import Subscription
-from plans.queries import current_subscription
+from core.money import format_money
+from metering.costs import fee_back_minor, period_cost
+from plans.models import Period, Subscription
+from plans.periods import next_month
+from plans.queries import current_period, current_subscription
 from plans.services import activate_subscription
 from tests.cast import Cast, create_cast
 from tests.factories import create_membership, create_user
@@ -41,6 +46,32 @@ def test_an_upgrade_says_that_it_is_at_once_and_does_it(cast: Cast, client: Clie
     assert "At once" in client.get(url).content.decode()
     assert client.post(url).status_code == 302
     assert subscription(cast).version.plan.slug == "professional"
+
+
+def test_an_upgrade_says_what_of_the_fee_goes_back(
+    cast: Cast, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = now()
+    monkeypatch.setattr("dashboard.views.plan.now", lambda: at)
+    client.force_login(cast.alice)
+    url = reverse("dashboard:plan-change", args=["professional"])
+    assert "You get back" not in client.get(url).content.decode()  # a trial has no fee
+    activate_subscription(subscription=subscription(cast), by=None, at=at)
+    start, periods = at - timedelta(days=15), Period.objects.for_organization(cast.northwind)
+    period = current_period(cast.northwind, at=at)
+    periods.exclude(pk=period.pk).delete()
+    periods.update(is_trial=False, anchor=start, starts_at=start, ends_at=next_month(start, start))
+
+    page = client.get(url).content.decode()
+
+    back = fee_back_minor(current_period(cast.northwind, at=at), at=at)
+    assert 0 < back < 4_900
+    assert f"{format_money(back, 'USD')} of this month’s fee" in page
+    assert "You get back" not in client.get(reverse("dashboard:plan-change", args=["free"])).content.decode()
+    client.post(url)
+    closed = periods.select_related("version__plan", "organization").get(pk=period.pk)
+    lines = period_cost(cast.northwind, period=closed).lines
+    assert [-line.amount_minor for line in lines if line.kind == "fee_credit"] == [back]
 
 
 def test_a_downgrade_says_when_and_what_is_lost(cast: Cast, client: Client) -> None:

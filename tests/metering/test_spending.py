@@ -5,12 +5,14 @@ from uuid import uuid4
 
 import pytest
 import redis
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Organization
 from core.clock import now
 from core.redis_layout import usage_key
 from metering.models import PeriodTotal
-from metering.spending import most_usage_minor, spend_position, spent_so_far_minor
+from metering.spending import most_usage_minor, set_spend_cap, spend_position, spent_so_far_minor
 from plans.caps import set_cap
 from plans.models import CapSide, Period
 from plans.queries import current_period
@@ -116,3 +118,16 @@ def test_what_is_counted_and_not_yet_stored_is_spent_too(
     key = usage_key(organization.shard, organization.pk, "live", period.pk)
     usage_redis.hset(key, mapping={str(meter("units").pk): "90", f"r{meter('units').pk}": "5"})
     assert spent_so_far_minor(organization, period) == 90
+
+
+def test_what_is_spent_is_read_under_the_lock_that_the_cap_is_set_under(organization: Organization) -> None:
+    use(organization, 700)
+    with CaptureQueriesContext(connection) as run:
+        made = set_spend_cap(
+            organization=organization, side=CapSide.CUSTOMER, amount_minor=100, by=None, at=now()
+        )
+    statements = [query["sql"] for query in run.captured_queries]
+    locked = next(n for n, sql in enumerate(statements) if "FOR UPDATE" in sql)
+    read = next(n for n, sql in enumerate(statements) if "usage_period_total" in sql)
+    assert locked < read
+    assert (made.amount_minor, made.spent_minor) == (100, 700)

@@ -104,6 +104,7 @@ def test_another_currency_ends_the_revenue_of_the_old_one() -> None:
     )
     subscription = _start(organization, dollars)
     change_plan(subscription=subscription, version=euros, by=None, at=START + timedelta(days=3))
+    roll_periods(at=START + timedelta(days=32))
     rows = SubscriptionEvent.objects.for_organization(organization).order_by("pk")
     assert [(r.currency, r.previous_mrr_minor, r.mrr_minor) for r in rows] == [
         ("USD", 0, 100), ("USD", 100, 0), ("EUR", 0, 900)

@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.measuring import passes
 from plans.default_catalogue import install_default_catalogue
 from plans.models import Meter, Plan, PlanVersion, VersionState
 from plans.plan_file import (
@@ -244,6 +245,30 @@ def test_what_must_not_happen_is_refused() -> None:
             text.replace('meter = "api_calls"\nincluded = "5000000"', 'meter = "none"\nincluded = "5000000"')
         )
     assert PlanVersion.objects.count() == 4
+
+
+def test_filters_of_any_spelling_let_the_same_events_through_afterwards() -> None:
+    """The admin takes any JSON: a value by itself, a number, nothing at all."""
+    filters = {"direction": "egress", "code": [200, "304"], "never": []}
+    Meter.objects.create(slug="odd", name="Odd", unit="unit", filters=filters)
+    written = write_catalogue(export_catalogue())
+    Meter.objects.all().delete()
+    apply(written)
+    read = Meter.objects.get(slug="odd").filters
+    assert read == {"direction": ["egress"], "code": ["200", "304"], "never": []}
+    values = {"direction": "egress", "code": 200}
+    for spelling in (filters, read):
+        assert not passes(spelling, values)
+        assert passes({name: spelling[name] for name in values}, values)
+    assert write_catalogue(export_catalogue()) == written
+
+
+def test_the_plan_of_test_keys_may_change_its_only_currency() -> None:
+    apply(text_of("design"))
+    head, free, rest = text_of("design").partition("[[plans.free.prices]]\n")
+    (made,) = apply(head + free + 'currency = "EUR"\n' + rest)
+    assert (made.plan.slug, made.currency) == ("free", "EUR")
+    assert [v.currency for v in Plan.objects.get(slug="free").versions.filter(state="published")] == ["EUR"]
 
 
 def test_private_plans_stay_out_of_the_file() -> None:

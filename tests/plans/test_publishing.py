@@ -181,6 +181,15 @@ def test_amounts_stay_where_the_door_counts_exactly() -> None:
     )
 
 
+def test_the_most_that_all_prices_cost_together_stays_there_too() -> None:
+    def priced(maximum: int) -> dict[str, Any]:
+        return {"meter": meter(), "model": "per_unit", "unit_price": D("0.01"), "maximum_minor": maximum}
+
+    half = 2**53 // 10_000_000 // 2
+    assert refusal(priced(half), priced(half)) == ""
+    assert "larger than the door can count" in refusal(priced(half), priced(half + 2))
+
+
 def test_all_faults_are_named_at_once() -> None:
     text = refusal({"meter": meter(), "model": "per_unit", "included": D("0.5")}, currency="???")
     assert "currency" in text

@@ -133,6 +133,19 @@ def test_an_upgrade_within_a_trial_does_not_lengthen_it() -> None:
     assert refusal(subscription.organization, AT + 14 * DAY) == "trial_over"
 
 
+@pytest.mark.parametrize(("fee_minor", "currency"), [(700_000, "JPY"), (4_000, "KWD")])
+def test_a_change_to_another_currency_waits_for_the_end_of_the_period(fee_minor: int, currency: str) -> None:
+    """49 dollars, 700,000 yen, 4 dinars: minor units say nothing about which is more."""
+    subscription = subscribe("starter", has_payment=True)
+    other = create_plan("abroad", fee_minor=fee_minor, currency=currency)
+    at = AT + 3 * DAY
+    assert not services.preview_change(subscription=subscription, version=other, at=at).at_once
+    services.change_plan(subscription=subscription, version=other, by=None, at=at)
+    subscription.refresh_from_db()
+    assert (subscription.version.plan.slug, subscription.next_version) == ("starter", other)
+    assert services.is_upgrade(newest_version("free"), other)
+
+
 def test_a_downgrade_waits_for_the_end_of_the_period() -> None:
     subscription = subscribe("professional", has_payment=True)
     at = AT + 3 * DAY

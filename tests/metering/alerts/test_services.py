@@ -11,6 +11,7 @@ from django.db import connection
 from accounts.models import AuditEvent, Organization, Role
 from core.clock import now
 from core.errors import Forbidden
+from metering.alerts.queries import alert_standings
 from metering.alerts.rounds import changed_organizations, evaluate_changed
 from metering.alerts.services import (
     MOST_ALERTS,
@@ -36,7 +37,7 @@ from plans.standing import find_standing, mode_terms
 from tests.eager import tasks_at_once
 from tests.factories import create_membership, create_user
 from tests.metering.alerts.kit import customer, default, fired, told, use, used
-from tests.plans.price_kit import meter
+from tests.plans.price_kit import component, meter, put_on, version_of
 
 HOOK = "https://hooks.example/services/T0/B0/secret"
 
@@ -294,3 +295,21 @@ def test_there_is_an_end_to_alerts(organization: Organization) -> None:
 def test_webhooks_that_are_none(organization: Organization, url: str) -> None:
     with pytest.raises(WebhookInvalid):
         set_webhook(organization=organization, url=url, by=None, at=now())
+
+
+def test_the_quota_that_an_alert_is_of_is_the_one_at_which_the_door_refuses(
+    organization: Organization,
+) -> None:
+    """Two prices of one meter, 100 and 300: calls are refused at 400."""
+    tokens = meter("tokens", dimensions=["model"])
+    put_on(
+        organization,
+        version_of(
+            component(tokens, included=100), component(tokens, included=300, match={"model": "large"})
+        ),
+    )
+    terms = AlertTerms(AlertKind.QUOTA, Decimal(50))
+    alert = create_alert(organization=organization, terms=terms, by=None, at=now())
+    (row,) = (one for one in alert_standings(organization, at=now()) if one.alert.pk == alert.pk)
+    assert row.measure is not None
+    assert row.measure.limit == 200
