@@ -108,7 +108,7 @@ def end_at_stripe(stripe_id: str) -> None:
 
     When Stripe is away, the nightly comparison finds it."""
     try:
-        stripe_client().v1.subscriptions.cancel(stripe_id, {"prorate": False, "invoice_now": False})
+        stripe_client().v1.subscriptions.cancel(stripe_id)  # neither prorated nor billed, by default
     except stripe.InvalidRequestError:
         log.info("stripe_subscription_ended_already", subscription=stripe_id)
 
@@ -117,7 +117,7 @@ def _refuse_second(data: Json, other: StripeSubscription) -> None:
     """Two tabs, two Checkouts: the first one paid stands, what came second ends and its payment goes back."""
     log.warning("stripe_second_subscription", kept=other.stripe_id, refused=data["id"])
     client = stripe_client()
-    client.v1.subscriptions.cancel(data["id"], {"prorate": False, "invoice_now": False})
+    client.v1.subscriptions.cancel(data["id"])  # neither prorated nor billed, by default
     payments = client.v1.invoice_payments.list({"invoice": stripe_id_of(data["latest_invoice"])})
     for payment in payments.auto_paging_iter():
         if intent := plain(payment)["payment"].get("payment_intent"):
