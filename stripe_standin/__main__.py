@@ -28,6 +28,9 @@ def main() -> int:
     except OSError as error:
         print(f"stripe-standin: cannot listen on 127.0.0.1:{options.port}: {error.strerror}", file=sys.stderr)
         return 1
+    with world.lock:
+        world.hooks.resume()
+        clock.resume(world)
     _serve(server, world, state)
     return 0
 

@@ -3,6 +3,7 @@
 GET  health, faults, violations, requests, hooks, settings
 POST faults {kind, method, path, type, times, seconds, chance} · DELETE faults
 POST settings {name: value} · POST reset · POST clock/advance {seconds} or {to} · POST hooks/wait {seconds}
+POST hooks/resend {event}
 """
 
 import json
@@ -62,6 +63,16 @@ def _wait_hooks(world: World, sent: Any) -> Any:
     return {"idle": world.hooks.wait(float(sent.get("seconds", 10))), "pending": world.hooks.pending}
 
 
+def _resend(world: World, sent: Any) -> Any:
+    """Deliver an event once more, as the dashboard's "Resend" does."""
+    with world.lock:
+        event = world.store.peek("event", sent.get("event"))
+        if event is None:
+            raise ValueError("no such event")
+        world.hooks.send(event)
+    return {"ok": True}
+
+
 def _settings(world: World, sent: Any) -> Any:
     if unknown := set(sent) - set(asdict(Settings())):
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
@@ -100,6 +111,7 @@ _ACTIONS: dict[tuple[str, str], Callable[[World, Any], Any]] = {
     ("GET", "requests"): _requests,
     ("GET", "hooks"): _hooks,
     ("POST", "hooks/wait"): _wait_hooks,
+    ("POST", "hooks/resend"): _resend,
     ("GET", "settings"): _settings,
     ("POST", "settings"): _settings,
     ("POST", "reset"): _reset,

@@ -91,7 +91,7 @@ def blank(
         invoice |= {
             "collection_method": subscription["collection_method"],
             "default_tax_rates": list(subscription["default_tax_rates"] or []),
-            "discounts": list(subscription["discounts"]),
+            "discounts": [each for each in subscription["discounts"] if _lasts(world, each, at)],
             "description": subscription["description"],
             "parent": {
                 "type": "subscription_details",
@@ -105,6 +105,20 @@ def blank(
     return invoice
 
 
+def _lasts(world: World, discount: str, at: int) -> bool:
+    end = world.store.get("discount", discount)["end"]
+    return end is None or at < end
+
+
+def _use_up(world: World, invoice: Obj) -> None:
+    """A coupon for one time is gone with the first invoice that has it."""
+    subscription = subscription_of(world, invoice)
+    for each in invoice["discounts"] if subscription else []:
+        coupon = world.store.get("coupon", world.store.get("discount", each)["source"]["coupon"])
+        if subscription and coupon["duration"] == "once" and each in subscription["discounts"]:
+            subscription["discounts"].remove(each)
+
+
 def create(world: World, invoice: Obj, lines: Iterable[Line], *, finalizes_at: int | None = None) -> Obj:
     """Store a draft with its lines. `finalizes_at`: when it becomes open by itself."""
     world.store.add(invoice)
@@ -112,6 +126,7 @@ def create(world: World, invoice: Obj, lines: Iterable[Line], *, finalizes_at: i
         add_line(world, invoice, line)
     invoice["automatically_finalizes_at"] = finalizes_at
     total(world, invoice)
+    _use_up(world, invoice)
     world.emit("invoice.created", invoice)
     return invoice
 

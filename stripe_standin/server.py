@@ -91,6 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             name = f"{self.command} {re.sub(r'/[a-z0-9]+_[A-Za-z0-9_]+', '/{id}', self.route)}"
             world.requests[name] = world.requests.get(name, 0) + 1
             fault = world.faults.for_request(self.command, self.route)
+            self._check_version()
         replayed = False
         try:
             self._authenticate()
@@ -111,6 +112,12 @@ class Handler(BaseHTTPRequestHandler):
         if replayed:
             headers["Idempotent-Replayed"] = "true"
         self._json(status, answer, headers)
+
+    def _check_version(self) -> None:
+        """Answers have one version's shape; whoever asks for another would be misled. Stripe's CLI asks for its own."""
+        asked = self.headers.get("Stripe-Version", API_VERSION)
+        if asked != API_VERSION and "stripe-cli" not in self.headers.get("User-Agent", "").lower():
+            self.world.violations.append(f"{self.command} {self.route}: asked for API version {asked}")
 
     def _authenticate(self) -> None:
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")

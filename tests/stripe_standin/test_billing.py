@@ -268,12 +268,15 @@ def test_a_downgrade_leaves_a_credit(standin: StandIn, shop: Shop, buyer: Buyer)
     assert standin.api.customers.retrieve(customer.id).balance == invoice.total
 
 
-def test_a_coupon_is_taken_off(standin: StandIn, shop: Shop, buyer: Buyer) -> None:
-    customer, _ = buyer()
-    coupon = standin.api.coupons.create({"percent_off": 25, "duration": "forever"})
+@pytest.mark.parametrize(("duration", "later"), [("once", 4900), ("forever", 3675)])
+def test_a_coupon_is_taken_off(standin: StandIn, shop: Shop, buyer: Buyer, duration: Any, later: int) -> None:
+    customer, clock = buyer()
+    coupon = standin.api.coupons.create({"percent_off": 25, "duration": duration})
     subscribe(standin, customer.id, shop.starter, discounts=[{"coupon": coupon.id}])
     invoice = newest(standin, customer.id)
     assert (invoice.subtotal, invoice.total, invoice.amount_paid) == (4900, 3675, 3675)
+    standin.advance(clock, FEBRUARY + 2 * 3600)
+    assert newest(standin, customer.id).amount_paid == later
 
 
 def test_money_taken_elsewhere_and_money_given_up(standin: StandIn, shop: Shop, buyer: Buyer) -> None:

@@ -66,3 +66,14 @@ def test_webhooks_are_lost_doubled_and_late_on_demand(standin: StandIn, receiver
     assert time.monotonic() - begun >= 0.3
     assert sorted(receiver.types()) == ["customer.deleted", "customer.updated", "customer.updated"]
     assert standin.api.events.list({"type": "customer.created"}).data  # lost on the way, not at Stripe
+
+
+def test_an_event_is_sent_again_when_asked(standin: StandIn, receiver: Receiver) -> None:
+    endpoint(standin, receiver, "customer.created")
+    standin.api.customers.create({})
+    idle(standin)
+    standin.control(
+        "POST", "hooks/resend", event=standin.api.events.list({"type": "customer.created"}).data[0].id
+    )
+    idle(standin)
+    assert [json.loads(body)["id"] for body, _ in receiver.got] == [json.loads(receiver.got[0][0])["id"]] * 2
