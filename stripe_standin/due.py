@@ -5,6 +5,7 @@ from functools import partial
 from stripe_standin import invoices, lifecycle
 from stripe_standin.clock import Due, due
 from stripe_standin.planning import items_of
+from stripe_standin.previews import upcoming
 from stripe_standin.store import Obj
 from stripe_standin.world import DAY, World
 
@@ -67,8 +68,6 @@ def _trial_ending(world: World, subscription: Obj) -> None:
 
 def _upcoming(world: World, subscription: Obj, end: int) -> None:
     subscription["_told_upcoming"] = end
-    from stripe_standin.previews import upcoming
-
     if end - world.now_for(subscription["customer"]) > 0:
         preview = upcoming(world, subscription)
         preview.pop("id")  # this event's invoice has none

@@ -61,3 +61,7 @@ def payment_failed(world: World, invoice: Obj) -> None:
             subscription["status"] = "unpaid"
     if retries and tries >= len(days) and world.settings.after_retries == "cancel":
         lifecycle.cancel(world, subscription, reason="payment_failed")
+
+
+invoices.ON_PAID.append(payment_came)
+invoices.ON_FAILED.append(payment_failed)

@@ -1,18 +1,21 @@
 """The life of an invoice: draft, open, paid, void, uncollectible; and the money that it asks for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stripe_standin import invoicing, payments
 from stripe_standin.errors import StripeError, invalid
 from stripe_standin.invoicing import Line
+from stripe_standin.people import change_balance
 from stripe_standin.render import listing, on_expand, shown, view
-from stripe_standin.resources.customers import change_balance
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj
 from stripe_standin.world import DAY, World
 
 _EMBEDDED_LINES = 10
+# What subscriptions make of a payment and of its failure; filled by `dunning`.
+ON_PAID: list[Callable[[World, Obj], None]] = []
+ON_FAILED: list[Callable[[World, Obj], None]] = []
 
 
 @view("invoice")
@@ -269,9 +272,8 @@ def attempt(world: World, invoice: Obj, method: Obj | None = None) -> bool:
             "message": message,
         }
     invoice["webhooks_delivered_at"] = world.now_for(invoice["customer"])
-    from stripe_standin import dunning
-
-    dunning.payment_failed(world, invoice)
+    for tell in ON_FAILED:
+        tell(world, invoice)
     return False
 
 
@@ -297,9 +299,8 @@ def mark_paid(world: World, invoice: Obj, amount: int, *, out_of_band: bool = Fa
     world.emit("invoice.updated", invoice, previous={"status": "open"})
     world.emit("invoice.paid", invoice)
     world.emit("invoice.payment_succeeded", invoice)
-    from stripe_standin import dunning
-
-    dunning.payment_came(world, invoice)
+    for tell in ON_PAID:
+        tell(world, invoice)
     return invoice
 
 

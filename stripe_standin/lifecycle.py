@@ -122,7 +122,7 @@ def start(
     subscription |= fields
     made = [planning.new_item(world, subscription, each, now) for each in items]
     lines = [
-        *_first_lines(world, subscription, made, now, behavior),
+        *first_lines(world, subscription, made, now, behavior),
         *pending_lines(world, customer["id"], subscription["id"], currency),
         *extra,
     ]
@@ -147,7 +147,7 @@ def start(
     return subscription
 
 
-def _first_lines(world: World, subscription: Obj, items: list[Obj], now: int, behavior: str) -> list[Line]:
+def first_lines(world: World, subscription: Obj, items: list[Obj], now: int, behavior: str) -> list[Line]:
     lines: list[Line] = []
     for item in items:
         price, end = price_of(world, item), item["current_period_end"]

@@ -142,6 +142,9 @@ class Params:
             for key in ("city", "country", "line1", "line2", "postal_code", "state")
         }
 
+    def names(self) -> set[str]:
+        return set(self._values)
+
     def plain(self) -> dict[str, Any]:
         """Everything, read at once."""
         self._read |= set(self._values)

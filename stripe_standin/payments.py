@@ -9,7 +9,7 @@ from stripe_standin.shapes import new
 from stripe_standin.store import Obj
 from stripe_standin.world import World
 
-_NO_ADDRESS = {
+NO_ADDRESS = {
     "city": None,
     "country": None,
     "line1": None,
@@ -30,7 +30,7 @@ def make_card(
         created=world.now() if at is None else at,
         type="card",
         billing_details={
-            "address": dict(_NO_ADDRESS),
+            "address": dict(NO_ADDRESS),
             "email": None,
             "name": None,
             "phone": None,

@@ -6,6 +6,7 @@ from typing import Any
 from stripe_standin import invoicing, pricing, usage
 from stripe_standin.errors import invalid
 from stripe_standin.invoicing import Line
+from stripe_standin.shapes import new
 from stripe_standin.store import Obj
 from stripe_standin.world import World
 
@@ -208,8 +209,6 @@ def new_item(world: World, subscription: Obj, change: ItemChange, at: int) -> Ob
     start, end = pricing.period_after(subscription["billing_cycle_anchor"], price["recurring"], at)
     if subscription["status"] == "trialing" and subscription["trial_end"]:
         start, end = at, subscription["trial_end"]
-    from stripe_standin.shapes import new
-
     item = new(
         "subscription_item",
         id=world.store.new_id("si"),

@@ -1,4 +1,4 @@
-"""The API's resources. Importing a module registers its routes; `due` registers what happens as time passes."""
+"""The API's resources. Importing a module registers its routes; `due` and `dunning` register what follows of itself."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -7,4 +7,5 @@ from pkgutil import iter_modules
 def load() -> None:
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    import_module("stripe_standin.due")
+    for name in ("due", "dunning"):
+        import_module(f"stripe_standin.{name}")

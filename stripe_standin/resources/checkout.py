@@ -5,11 +5,14 @@ from urllib.parse import quote
 
 from stripe_standin import cards, lifecycle, payments, planning, pricing
 from stripe_standin.errors import StripeError, invalid, needed
+from stripe_standin.invoicing import charge_lines
 from stripe_standin.params import Params
+from stripe_standin.people import living
 from stripe_standin.planning import ItemChange
 from stripe_standin.render import listing, on_expand, shown
+from stripe_standin.resources.catalogue import create_price
 from stripe_standin.resources.coupons import discount_for
-from stripe_standin.resources.customers import add_tax_id, living
+from stripe_standin.resources.customers import add_tax_id
 from stripe_standin.resources.payment_methods import confirm_setup, make_setup
 from stripe_standin.resources.subscriptions import mode, price_id
 from stripe_standin.routing import route
@@ -106,8 +109,6 @@ def _line_items(world: World, params: Params) -> list[Obj]:
 
 def _price(world: World, params: Params) -> str:
     if "price_data" in params and "product_data" in (data := params.sub("price_data")):
-        from stripe_standin.resources.catalogue import create_price
-
         return str(create_price(world, data)["id"])
     chosen = price_id(world, params)
     if not chosen:
@@ -287,7 +288,7 @@ def complete(world: World, session: Obj, buyer: Obj, method: Obj | None) -> str:
         method["billing_details"] |= {
             "email": buyer["email"],
             "name": buyer["name"],
-            "address": buyer["address"] or dict(payments._NO_ADDRESS),
+            "address": buyer["address"] or dict(payments.NO_ADDRESS),
         }
     {"subscription": _subscribe, "payment": _charge_once, "setup": _save_card}[session["mode"]](
         world, session, customer, method
@@ -296,7 +297,7 @@ def complete(world: World, session: Obj, buyer: Obj, method: Obj | None) -> str:
         "status": "complete",
         "url": None,
         "customer_details": {
-            "address": buyer["address"] or dict(payments._NO_ADDRESS),
+            "address": buyer["address"] or dict(payments.NO_ADDRESS),
             "business_name": None,
             "email": buyer["email"],
             "individual_name": None,
@@ -382,8 +383,6 @@ def _recurs(world: World, item: Obj) -> bool:
 
 
 def _once_lines(world: World, session: Obj, customer: Obj) -> list[Any]:
-    from stripe_standin.invoicing import charge_lines
-
     now = world.now_for(customer["id"])
     found = []
     for item in session["_items"]:

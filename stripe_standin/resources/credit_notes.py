@@ -3,8 +3,8 @@
 from stripe_standin import invoices
 from stripe_standin.errors import invalid
 from stripe_standin.params import Params
+from stripe_standin.people import change_balance
 from stripe_standin.render import listing, shown, view
-from stripe_standin.resources.customers import change_balance
 from stripe_standin.resources.payment_methods import refund
 from stripe_standin.routing import route
 from stripe_standin.shapes import new

@@ -3,8 +3,11 @@
 from typing import Any
 
 from stripe_standin.errors import invalid
+from stripe_standin.lifecycle import cancel
 from stripe_standin.params import Params
+from stripe_standin.people import change_balance, living
 from stripe_standin.render import listing, on_expand, shown, view
+from stripe_standin.resources.payment_methods import attach, owned
 from stripe_standin.routing import route
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj
@@ -12,16 +15,6 @@ from stripe_standin.world import World
 
 _TEXTS = ("description", "email", "name", "phone")
 _EU = "AT BE BG CY CZ DE DK EE EL ES FI FR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()  # noqa: SIM905
-
-
-def living(world: World, identifier: str, *, param: str = "customer", status: int = 400) -> Obj:
-    """A customer that was not deleted."""
-    customer = world.store.get("customer", identifier, param=param, status=status)
-    if customer.get("_deleted"):
-        raise invalid(
-            f"No such customer: '{identifier}'", param=param, code="resource_missing", status=status
-        )
-    return customer
 
 
 @view("customer")
@@ -95,8 +88,6 @@ def _fill(world: World, customer: Obj, params: Params) -> None:
             "phone": shipping.text("phone"),
         }
     if "payment_method" in params:
-        from stripe_standin.resources.payment_methods import attach
-
         attach(world, params.required("payment_method"), customer)
     if "invoice_settings" in params:
         _fill_invoice_settings(world, customer, params.sub("invoice_settings"))
@@ -108,8 +99,6 @@ def _fill_invoice_settings(world: World, customer: Obj, params: Params) -> None:
     if "default_payment_method" in params:
         chosen = params.text("default_payment_method")
         if chosen:
-            from stripe_standin.resources.payment_methods import owned
-
             chosen = owned(world, chosen, customer["id"], "invoice_settings[default_payment_method]")["id"]
         settings["default_payment_method"] = chosen
     if "footer" in params:
@@ -142,8 +131,6 @@ def update(world: World, params: Params, identifier: str) -> Obj:
 @route("DELETE", "/v1/customers/{id}")
 def delete(world: World, params: Params, identifier: str) -> Obj:
     customer = living(world, identifier, param="id", status=404)
-    from stripe_standin.lifecycle import cancel
-
     for subscription in list(world.store.where("subscription", customer=identifier)):
         if subscription["status"] not in ("canceled", "incomplete_expired"):
             cancel(world, subscription, reason=None)
@@ -224,24 +211,6 @@ def sources(world: World, params: Params, identifier: str) -> Obj:
 
 
 # Balance ------------------------------------------------------------------------------------------------------------
-
-
-def change_balance(world: World, customer: Obj, amount: int, kind: str, currency: str, **fields: Any) -> Obj:
-    """`amount` is added to the balance: negative is a credit that the next invoices use up."""
-    with world.updating(customer, "customer.updated"):
-        customer["balance"] += amount
-        customer["currency"] = customer["currency"] or currency
-    made = new(
-        "customer_balance_transaction",
-        id=world.store.new_id("cbtxn"),
-        amount=amount,
-        created=world.now_for(customer["id"]),
-        currency=currency,
-        customer=customer["id"],
-        ending_balance=customer["balance"],
-        type=kind,
-    )
-    return world.store.add(made | fields)
 
 
 @route("POST", "/v1/customers/{id}/balance_transactions")

@@ -7,8 +7,8 @@ from stripe_standin import invoicing, lifecycle, planning, previews
 from stripe_standin.errors import invalid
 from stripe_standin.invoicing import Line
 from stripe_standin.params import Params
+from stripe_standin.people import living
 from stripe_standin.planning import Change
-from stripe_standin.resources.customers import living
 from stripe_standin.resources.payment_methods import known
 from stripe_standin.resources.subscriptions import change_of, extra_lines, item_changes, mode, one_off
 from stripe_standin.routing import route
@@ -225,7 +225,7 @@ def _preview_new(world: World, params: Params, details: Params, customer: Obj) -
         world,
         customer,
         virtual,
-        [*lifecycle._first_lines(world, virtual, made, now, change.behavior), *extra],
+        [*lifecycle.first_lines(world, virtual, made, now, change.behavior), *extra],
     )
 
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from stripe_standin import cards, payments
+from stripe_standin import cards, invoices, payments
 from stripe_standin.errors import StripeError, invalid, needed
 from stripe_standin.params import Params
+from stripe_standin.people import living
 from stripe_standin.render import listing, on_expand, shown
-from stripe_standin.resources.customers import living
 from stripe_standin.routing import route
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj
@@ -41,7 +41,7 @@ def owned(world: World, identifier: str, customer: str, param: str) -> Obj:
 def details(params: Params) -> Obj:
     sent = params.sub("billing_details")
     return {
-        "address": sent.address() or dict(payments._NO_ADDRESS),
+        "address": sent.address() or dict(payments.NO_ADDRESS),
         "email": sent.text("email"),
         "name": sent.text("name"),
         "phone": sent.text("phone"),
@@ -280,8 +280,6 @@ def _confirm(world: World, intent: Obj) -> Obj:
     ):
         payments.attach(world, method, world.store.get("customer", intent["customer"]))
     if intent.get("_invoice"):
-        from stripe_standin import invoices
-
         paid = invoices.attempt(world, world.store.get("invoice", intent["_invoice"]), method)
     else:
         paid = payments.charge(world, intent, method)

@@ -4,7 +4,7 @@ from typing import Any
 
 from stripe_standin.errors import invalid
 from stripe_standin.params import Params
-from stripe_standin.resources.customers import living
+from stripe_standin.people import living
 from stripe_standin.routing import route
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj

@@ -6,9 +6,10 @@ from stripe_standin import lifecycle, planning
 from stripe_standin.errors import invalid
 from stripe_standin.invoicing import Line, charge_lines
 from stripe_standin.params import Params
+from stripe_standin.people import living
 from stripe_standin.planning import Change, ItemChange
 from stripe_standin.resources.catalogue import make_price
-from stripe_standin.resources.customers import living
+from stripe_standin.resources.coupons import discount_for
 from stripe_standin.resources.payment_methods import owned
 from stripe_standin.routing import route
 from stripe_standin.store import Obj
@@ -169,8 +170,6 @@ def mode(params: Params) -> Obj:
 
 
 def redeem(world: World, params: Params, **owner: Any) -> list[str]:
-    from stripe_standin.resources.coupons import discount_for
-
     return [discount_for(world, each, **owner)["id"] for each in params.items("discounts")]
 
 
@@ -234,7 +233,7 @@ def update(world: World, params: Params, identifier: str) -> Obj:
     subscription = world.store.get("subscription", identifier)
     if subscription["status"] in lifecycle.ENDED:
         allowed = {"metadata", "cancellation_details", "expand"}
-        if set(params._values) - allowed:
+        if params.names() - allowed:
             raise invalid("A canceled subscription can only update its cancellation_details and metadata.")
     customer = world.store.get("customer", subscription["customer"])
     change = change_of(world, params, subscription)
