@@ -13,6 +13,8 @@ It can't prove, and nobody should believe because of it:
 - tax: only tax rates given by hand are computed, Stripe Tax never;
 - how long meter events take to be counted, and which of their faults are found at once (here: time stamps, duplicates, unknown
   names, values) and which later by an error report (here: customers, inactive meters);
-- the order and the timing of events; disputes, payouts, fees and fraud;
+- the order and the timing of events; payouts, fees and fraud; disputes beyond being opened and given up;
+- Checkout's promotion codes and looks; which card the real portal makes the default of which subscription;
+- `payment_behavior=pending_if_incomplete`, which is refused;
 - invoices with more than one currency, subscription schedules, quotes, Connect.
 """

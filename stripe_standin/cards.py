@@ -9,6 +9,7 @@ class Card:
     brand: str = "visa"
     attaches: bool = True
     charges: bool = True
+    disputed: bool = False  # pays, and the money is asked back at once
     code: str = ""
     decline: str = ""
     message: str = ""
@@ -43,6 +44,7 @@ CARDS = {
         "An error occurred while processing your card. Try again in a little bit.",
         code="processing_error",
     ),
+    "4000000000000259": Card(disputed=True),
     # Attaches, then every charge fails: the card of failed renewals.
     "4000000000000341": _refused("generic_decline", attaches=True),
 }
@@ -53,6 +55,7 @@ _TOKENS = {
     "mastercard": "5555555555554444",
     "amex": "378282246310005",
     "discover": "6011111111111117",
+    "createDispute": "4000000000000259",
     "bypassPending": "4000000000000077",
     "chargeDeclined": "4000000000000002",
     "visa_chargeDeclined": "4000000000000002",

@@ -1,7 +1,7 @@
 """The private controls, JSON in and out: `/_standin/...`. The real Stripe has nothing like them.
 
 GET  health, faults, violations, requests, hooks, settings
-POST faults {kind, method, path, type, times, seconds, chance} · DELETE faults
+POST faults {kind, method, path, type, times, seconds, chance} · DELETE faults, violations
 POST settings {name: value} · POST reset · POST clock/advance {seconds} or {to} · POST hooks/wait {seconds}
 POST hooks/resend {event}
 """
@@ -49,6 +49,12 @@ def _clear_faults(world: World, sent: Any) -> Any:
 
 def _violations(world: World, sent: Any) -> Any:
     return {"violations": world.violations, "judged": world.judge is not None}
+
+
+def _forgive(world: World, sent: Any) -> Any:
+    with world.lock:
+        world.violations.clear()
+    return {"violations": []}
 
 
 def _requests(world: World, sent: Any) -> Any:
@@ -108,6 +114,7 @@ _ACTIONS: dict[tuple[str, str], Callable[[World, Any], Any]] = {
     ("POST", "faults"): _add_fault,
     ("DELETE", "faults"): _clear_faults,
     ("GET", "violations"): _violations,
+    ("DELETE", "violations"): _forgive,
     ("GET", "requests"): _requests,
     ("GET", "hooks"): _hooks,
     ("POST", "hooks/wait"): _wait_hooks,

@@ -103,10 +103,39 @@ def start(
 ) -> Obj:
     """A new subscription with its first invoice (none when there is nothing to write on it)."""
     now = world.now_for(customer["id"])
+    subscription = _blank(world, customer, items, now, trial_end, anchor) | fields
+    currency = subscription["currency"]
+    made = [planning.new_item(world, subscription, each, now) for each in items]
+    lines = [
+        *first_lines(world, subscription, made, now, behavior),
+        *pending_lines(world, customer["id"], subscription["id"], currency),
+        *extra,
+    ]
+    due = 0 if trial_end else max(sum(line.amount for line in lines) + customer["balance"], 0)
+    charges = bool(due) and subscription["collection_method"] == "charge_automatically"
+    if payment_behavior == "error_if_incomplete" and charges:
+        _must_charge(world, subscription, customer)
+    world.store.add(subscription)
+    for item in made:
+        world.store.add(item)
+    if charges:
+        subscription["status"] = "incomplete"
+    customer["currency"] = customer["currency"] or currency
+    world.emit("customer.subscription.created", subscription)
+    if lines:
+        _first_invoice(
+            world, subscription, customer, lines, now, collect=payment_behavior != "default_incomplete"
+        )
+    return subscription
+
+
+def _blank(
+    world: World, customer: Obj, items: list[ItemChange], now: int, trial_end: int | None, anchor: int | None
+) -> Obj:
     if not items:
         raise invalid("Missing required param: items.", param="items", code="parameter_missing")
     currency = world.store.named("price", items[0].price or "", "items[0][price]")["currency"]
-    subscription = new(
+    return new(
         "subscription",
         id=world.store.new_id("sub"),
         billing_cycle_anchor=trial_end or anchor or now,
@@ -119,32 +148,6 @@ def start(
         trial_start=now if trial_end else None,
         trial_end=trial_end,
     )
-    subscription |= fields
-    made = [planning.new_item(world, subscription, each, now) for each in items]
-    lines = [
-        *first_lines(world, subscription, made, now, behavior),
-        *pending_lines(world, customer["id"], subscription["id"], currency),
-        *extra,
-    ]
-    due = 0 if trial_end else max(sum(line.amount for line in lines) + customer["balance"], 0)
-    if (
-        payment_behavior == "error_if_incomplete"
-        and due
-        and subscription["collection_method"] == "charge_automatically"
-    ):
-        _must_charge(world, subscription, customer)
-    world.store.add(subscription)
-    for item in made:
-        world.store.add(item)
-    if due and not trial_end and subscription["collection_method"] == "charge_automatically":
-        subscription["status"] = "incomplete"
-    customer["currency"] = customer["currency"] or currency
-    world.emit("customer.subscription.created", subscription)
-    if lines:
-        _first_invoice(
-            world, subscription, customer, lines, now, collect=payment_behavior != "default_incomplete"
-        )
-    return subscription
 
 
 def first_lines(world: World, subscription: Obj, items: list[Obj], now: int, behavior: str) -> list[Line]:

@@ -7,7 +7,7 @@ from stripe_standin import cards
 from stripe_standin.errors import StripeError, invalid
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj
-from stripe_standin.world import World
+from stripe_standin.world import DAY, World
 
 NO_ADDRESS = {
     "city": None,
@@ -126,6 +126,8 @@ def charge(world: World, intent: Obj, method: Obj) -> bool:
         }
         world.emit("charge.succeeded", made)
         world.emit("payment_intent.succeeded", intent)
+        if card.disputed:
+            _dispute(world, made)
         return True
     error = declined(method, charge=made["id"]).body()["error"]
     intent |= {
@@ -136,6 +138,44 @@ def charge(world: World, intent: Obj, method: Obj) -> bool:
     world.emit("charge.failed", made)
     world.emit("payment_intent.payment_failed", intent)
     return False
+
+
+def _dispute(world: World, charge: Obj) -> Obj:
+    made = new(
+        "dispute",
+        id=world.store.new_id("du"),
+        amount=charge["amount"],
+        balance_transactions=[],
+        charge=charge["id"],
+        created=charge["created"],
+        currency=charge["currency"],
+        enhanced_eligibility_types=[],
+        evidence={"enhanced_evidence": {}},
+        evidence_details={
+            "due_by": charge["created"] + 7 * DAY,
+            "enhanced_eligibility": {},
+            "has_evidence": False,
+            "past_due": False,
+            "submission_count": 0,
+        },
+        is_charge_refundable=False,
+        metadata={},
+        payment_intent=charge["payment_intent"],
+        payment_method_details={
+            "type": "card",
+            "card": {
+                "brand": charge["payment_method_details"]["card"]["brand"],
+                "case_type": "chargeback",
+                "network_reason_code": "10.4",
+            },
+        },
+        reason="fraudulent",
+        status="needs_response",
+    )
+    charge["disputed"] = True
+    world.store.add(made)
+    world.emit("charge.dispute.created", made)
+    return made
 
 
 def _plain(method: Obj) -> Obj:

@@ -78,7 +78,6 @@ def _empty(path: str) -> None:
 for _path in (
     "/v1/accounts",
     "/v1/application_fees",
-    "/v1/disputes",
     "/v1/file_links",
     "/v1/files",
     "/v1/payouts",

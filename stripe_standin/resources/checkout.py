@@ -1,11 +1,12 @@
 """Checkout sessions. The page is in `pages/checkout.py`; what paying there does is `complete`."""
 
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
 from stripe_standin import cards, lifecycle, payments, planning, pricing
 from stripe_standin.errors import StripeError, invalid, needed
-from stripe_standin.invoicing import charge_lines
+from stripe_standin.invoicing import charge_lines, discounted
 from stripe_standin.params import Params
 from stripe_standin.people import living
 from stripe_standin.planning import ItemChange
@@ -14,13 +15,22 @@ from stripe_standin.resources.catalogue import create_price
 from stripe_standin.resources.coupons import discount_for
 from stripe_standin.resources.customers import add_tax_id
 from stripe_standin.resources.payment_methods import confirm_setup, make_setup
-from stripe_standin.resources.subscriptions import mode, price_id
+from stripe_standin.resources.subscriptions import mode, no_stripe_tax, price_id
 from stripe_standin.routing import route
 from stripe_standin.shapes import new
 from stripe_standin.store import Obj
 from stripe_standin.world import DAY, World
 
 _KIND = "checkout.session"
+_TEXTS = ("success_url", "cancel_url", "client_reference_id", "customer_email", "locale", "submit_type")
+# How the page looks and words things there; taken and not obeyed.
+_LOOKS = (
+    "consent_collection",
+    "custom_text",
+    "saved_payment_method_options",
+    "payment_method_options",
+    "branding_settings",
+)
 _MODES = ("payment", "setup", "subscription")
 
 
@@ -46,42 +56,30 @@ def create(world: World, params: Params) -> Obj:
         metadata=params.metadata(),
         customer_creation=None if customer else ("always" if kind != "payment" else "if_required"),
         tax_id_collection={"enabled": params.sub("tax_id_collection").flag("enabled"), "required": "never"},
-        redirect_on_completion="always",
         _items=items,
     )
-    session.pop("redirect_on_completion")
-    for name in (
-        "success_url",
-        "cancel_url",
-        "client_reference_id",
-        "customer_email",
-        "locale",
-        "submit_type",
-    ):
-        session[name] = params.text(name)
-    session["billing_address_collection"] = params.choice("billing_address_collection", ("auto", "required"))
-    session["payment_method_collection"] = None
-    if kind == "subscription":
-        session["payment_method_collection"] = params.choice(
-            "payment_method_collection", ("always", "if_required"), "always"
-        )
-    if "allow_promotion_codes" in params:
-        session["allow_promotion_codes"] = params.flag("allow_promotion_codes")
-    session["_update"] = params.sub("customer_update").plain()
-    for quiet in (
-        "consent_collection",
-        "custom_text",
-        "saved_payment_method_options",
-        "payment_method_options",
-        "branding_settings",
-        "automatic_tax",
-    ):
-        params.sub(quiet).plain()
-    session["payment_method_types"] = params.texts("payment_method_types") or ["card"]
-    params.choice("customer_creation", ("always", "if_required"))
+    _choices(session, params)
     _data(world, session, params)
     _amounts(world, session)
     return world.store.add(session)
+
+
+def _choices(session: Obj, params: Params) -> None:
+    """What the page asks for, and where it leads."""
+    for name in _TEXTS:
+        session[name] = params.text(name)
+    session["billing_address_collection"] = params.choice("billing_address_collection", ("auto", "required"))
+    if session["mode"] == "subscription":
+        collection = params.choice("payment_method_collection", ("always", "if_required"), "always")
+        session["payment_method_collection"] = collection
+    if "allow_promotion_codes" in params:
+        session["allow_promotion_codes"] = params.flag("allow_promotion_codes")
+    session["_update"] = params.sub("customer_update").plain()
+    for quiet in _LOOKS:
+        params.sub(quiet).plain()
+    no_stripe_tax(params)
+    session["payment_method_types"] = params.texts("payment_method_types") or ["card"]
+    params.choice("customer_creation", ("always", "if_required"))
 
 
 def _line_items(world: World, params: Params) -> list[Obj]:
@@ -168,12 +166,38 @@ def _amounts(world: World, session: Obj) -> None:
     for price, item in zip(prices, session["_items"], strict=True):
         item["_amount"] = 0 if free or planning.metered(price) else pricing.total(price, item["quantity"])
         due += item["_amount"]
+    off, tax = _off(world, session), _tax(world, session)
     session |= {
         "currency": prices[0]["currency"],
         "amount_subtotal": due,
-        "amount_total": due,
-        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
+        "amount_total": due - off + tax,
+        "total_details": {"amount_discount": off, "amount_shipping": 0, "amount_tax": tax},
     }
+
+
+def _off(world: World, session: Obj) -> int:
+    """What coupons take off, item by item."""
+    lines = [{"amount": item["_amount"], "discountable": True} for item in session["_items"]]
+    for item in session["_items"]:
+        item["_off"] = 0
+    for each in session["_discounts"]:
+        coupon = world.store.get("coupon", world.store.get("discount", each)["source"]["coupon"])
+        for item, off in zip(session["_items"], discounted(lines, coupon), strict=True):
+            item["_off"] += off
+    return sum(item["_off"] for item in session["_items"])
+
+
+def _tax(world: World, session: Obj) -> int:
+    """Exclusive taxes by the rates given, each rounded by itself as on the invoice."""
+    total = 0
+    for item in session["_items"]:
+        for each in item["tax_rates"] or session["_subscription"]["default_tax_rates"]:
+            rate = world.store.named("tax_rate", each, "tax_rates")
+            if not rate["inclusive"]:
+                total += pricing.half_up(
+                    Decimal(rate["_percentage"]) * (item["_amount"] - item["_off"]) / 100
+                )
+    return total
 
 
 @on_expand(_KIND, "line_items")

@@ -152,8 +152,13 @@ def _fields(world: World, params: Params, customer: str, subscription: Obj | Non
     if "metadata" in params:
         fields["metadata"] = params.metadata((subscription or {}).get("metadata"))
     params.raw("off_session")
-    params.sub("automatic_tax").flag("enabled")
+    no_stripe_tax(params)
     return fields
+
+
+def no_stripe_tax(params: Params) -> None:
+    if params.sub("automatic_tax").flag("enabled"):
+        raise invalid("The stand-in has no Stripe Tax: give tax rates.", param="automatic_tax[enabled]")
 
 
 def mode(params: Params) -> Obj:

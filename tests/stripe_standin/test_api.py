@@ -131,3 +131,38 @@ def test_cards(standin: StandIn) -> None:
         str(paid.latest_charge), {"expand": ["refunds", "balance_transaction"]}
     )
     assert (refund.status, charge.amount_refunded, charge.refunded) == ("succeeded", 200, False)
+
+
+def test_a_dispute(standin: StandIn) -> None:
+    standin.api.payment_intents.create(
+        {"amount": 900, "currency": "usd", "payment_method": "pm_card_createDispute", "confirm": True}
+    )
+    dispute = standin.api.disputes.list({}).data[0]
+    assert (dispute.amount, dispute.status) == (900, "needs_response")
+    assert standin.api.disputes.close(dispute.id).status == "lost"
+    told = [event.type for event in standin.api.events.list({"limit": 2}).data]
+    assert told == ["charge.dispute.closed", "charge.dispute.created"]
+
+
+def test_checkout_counts_tax_and_coupon(standin: StandIn, shop: Shop) -> None:
+    rate = standin.api.tax_rates.create({"display_name": "VAT", "percentage": 19, "inclusive": False})
+    coupon = standin.api.coupons.create({"amount_off": 900, "currency": "usd", "duration": "once"})
+    asked: Any = {
+        "mode": "subscription",
+        "success_url": "https://example.com",
+        "line_items": [{"price": shop.starter.id, "quantity": 1}, {"price": shop.calls.id}],
+        "subscription_data": {"default_tax_rates": [rate.id]},
+        "discounts": [{"coupon": coupon.id}],
+    }
+    session = standin.api.checkout.sessions.create(asked)
+    assert (session.amount_subtotal, session.amount_total) == (4900, 4760)
+    assert session.url is not None
+    pay = "email=a%40example.com&cardNumber=4242424242424242&cardExpiry=12%2F34&cardCvc=123"
+    connection = HTTPConnection(standin.url.removeprefix("http://"))
+    connection.request("POST", session.url.removeprefix(standin.url), pay)
+    assert connection.getresponse().status == 303
+    connection.close()
+    invoice = standin.api.invoices.list({}).data[0]
+    assert (invoice.total, invoice.amount_paid, invoice.total_taxes[0].amount) == (4760, 4760, 760)  # type: ignore[index]
+    with pytest.raises(stripe.InvalidRequestError, match="no Stripe Tax"):
+        standin.api.checkout.sessions.create(asked | {"automatic_tax": {"enabled": True}})
