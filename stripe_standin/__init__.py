@@ -16,5 +16,5 @@ It can't prove, and nobody should believe because of it:
 - the order and the timing of events; payouts, fees and fraud; disputes beyond being opened and given up;
 - Checkout's promotion codes and looks; which card the real portal makes the default of which subscription;
 - `payment_behavior=pending_if_incomplete`, which is refused;
-- invoices with more than one currency, subscription schedules, quotes, Connect.
+- subscription schedules beyond phases that begin at the end of a period; quotes, Connect, more than one currency an invoice.
 """

@@ -1,6 +1,6 @@
 """The life of a subscription: start, change, renewal, failed payments, pause, end."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from stripe_standin.store import Obj
 from stripe_standin.world import World
 
 ENDED = ("canceled", "incomplete_expired")
+# What changes a subscription between two periods: after the old one's usage, before the new one's fees.
+ON_PERIOD_END: list[Callable[[World, Obj, int], None]] = []
 
 
 @view("subscription")
@@ -297,17 +299,15 @@ def renew(world: World, subscription: Obj, at: int) -> None:
     due = [item for item in items_of(world, subscription) if item["current_period_end"] <= at]
     before = min(item["current_period_start"] for item in due)
     with world.updating(subscription, "customer.subscription.updated"):
-        fees, used = [], []
-        for item in due:
-            if metered(price_of(world, item)):
-                used += (
-                    planning.usage_lines(world, subscription, item, item["current_period_end"])
-                    if item["_usage_from"] < at
-                    else []
-                )
-            _next_period(world, subscription, item)
-            if not metered(price_of(world, item)):
-                fees += _next_fee(world, subscription, item)
+        used = [
+            line
+            for item in due
+            if metered(price_of(world, item)) and item["_usage_from"] < at
+            for line in planning.usage_lines(world, subscription, item, item["current_period_end"])
+        ]
+        for change in ON_PERIOD_END:
+            change(world, subscription, at)
+        fees = _open_periods(world, subscription, at)
         invoice = invoices.blank(
             world,
             customer,
@@ -324,6 +324,17 @@ def renew(world: World, subscription: Obj, at: int) -> None:
         ]
         if lines:
             _cycle_invoice(world, subscription, invoice, lines, at)
+
+
+def _open_periods(world: World, subscription: Obj, at: int) -> list[Line]:
+    """Every item whose period ended gets the next one; the fees of those that begin now."""
+    fees: list[Line] = []
+    for item in items_of(world, subscription):
+        if item["current_period_end"] <= at:
+            _next_period(world, subscription, item)
+        if item["current_period_start"] == at and not metered(price_of(world, item)):
+            fees += _next_fee(world, subscription, item)
+    return fees
 
 
 def _next_period(world: World, subscription: Obj, item: Obj) -> None:

@@ -35,6 +35,7 @@ _REFERS = {
     "promotion_code": "promotion_code",
     "refund": "refund",
     "setup_intent": "setup_intent",
+    "schedule": "subscription_schedule",
     "subscription": "subscription",
     "tax_rate": "tax_rate",
     "test_clock": "test_helpers.test_clock",

@@ -83,7 +83,6 @@ for _path in (
     "/v1/payouts",
     "/v1/reviews",
     "/v1/shipping_rates",
-    "/v1/subscription_schedules",
     "/v1/tax_codes",
     "/v1/transfers",
 ):

@@ -307,3 +307,38 @@ def test_years_and_the_31st(standin: StandIn, shop: Shop) -> None:
     standin.advance(clock, 1_772_280_000 + 60)
     renewed = standin.api.subscriptions.retrieve(monthly.id)
     assert renewed["items"].data[0].current_period_end == 1_774_958_400  # 31 March
+
+
+def test_a_downgrade_waits_for_the_end_by_a_schedule(standin: StandIn, shop: Shop, buyer: Buyer) -> None:
+    customer, clock = buyer()
+    growth, more = shop.flat("Growth", 19_900), shop.graduated(shop.meter.id, included=500_000)
+    subscription = subscribe(standin, customer.id, growth, more)
+    schedule = standin.api.subscription_schedules.create({"from_subscription": subscription.id})
+    now: Any = [{"price": growth.id}, {"price": more.id}]
+    then: Any = [{"price": shop.starter.id}, {"price": shop.calls.id}]
+    end: Any = {"interval": "month"}
+    standin.api.subscription_schedules.update(
+        schedule.id,
+        {
+            "end_behavior": "release",
+            "phases": [
+                {"items": now, "start_date": START, "end_date": FEBRUARY},
+                {"items": then, "duration": end, "proration_behavior": "none"},
+            ],
+        },
+    )
+    standin.advance(clock, START + DAY)
+    shop.use(customer.id, 501_000, START + DAY, "before")
+    standin.advance(clock, FEBRUARY + 2 * 3600)
+    invoice = newest(standin, customer.id)
+    assert [line.amount for line in invoice.lines.data] == [
+        4900,
+        0,
+        100,
+    ]  # the new fee, the old meter's tiers
+    after = standin.api.subscriptions.retrieve(subscription.id, {"expand": ["schedule"]})
+    assert {item.price.id for item in after["items"].data} == {shop.starter.id, shop.calls.id}
+    shop.use(customer.id, 60_000, FEBRUARY + 3600, "after")
+    standin.advance(clock, FEBRUARY + 28 * DAY + 2 * 3600)
+    assert newest(standin, customer.id).total == 4900 + 1000
+    assert standin.api.subscription_schedules.retrieve(schedule.id).status == "released"
