@@ -3,6 +3,7 @@
 GET  health, faults, violations, requests, hooks, settings
 POST faults {kind, method, path, type, times, seconds, chance} · DELETE faults, violations
 POST settings {name: value} · POST reset · POST clock/advance {seconds} or {to} · POST hooks/wait {seconds}
+· POST end-period {subscription, at}
 POST hooks/resend {event}
 """
 
@@ -12,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from stripe_standin import clock
+from stripe_standin.planning import items_of
 from stripe_standin.world import Settings, World
 
 Answer = tuple[int, Any]
@@ -108,6 +110,19 @@ def _advance(world: World, sent: Any) -> Any:
     return {"now": world.now()}
 
 
+def _end_period(world: World, sent: Any) -> Any:
+    """Let the present period of a subscription end at a second near by: {subscription, at}. Its months run from there on."""
+    with world.lock:
+        subscription, at = world.store.get("subscription", str(sent["subscription"])), int(sent["at"])
+        for item in items_of(world, subscription):
+            item["current_period_end"] = at
+        subscription["billing_cycle_anchor"] = at
+        if subscription["status"] == "trialing":
+            subscription["trial_end"] = at
+        world.store.dirty = True
+    return {"now": world.now()}
+
+
 _ACTIONS: dict[tuple[str, str], Callable[[World, Any], Any]] = {
     ("GET", "health"): _health,
     ("GET", "faults"): _faults,
@@ -123,4 +138,5 @@ _ACTIONS: dict[tuple[str, str], Callable[[World, Any], Any]] = {
     ("POST", "settings"): _settings,
     ("POST", "reset"): _reset,
     ("POST", "clock/advance"): _advance,
+    ("POST", "end-period"): _end_period,
 }
