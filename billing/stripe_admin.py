@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
+from djstripe.models import Event, WebhookEventTrigger
 
 from billing.models import FindingKind, StripeFinding, StripeMeter, StripePrice, StripeProduct
 from billing.stripe.catalogue_sync import last_check
@@ -86,3 +87,22 @@ class StripeFindingAdmin(CheckedAdmin):
     list_select_related = ("organization",)
     search_fields = ("public_id", "subject", "text", "organization__name")
     date_hierarchy = "opened_at"
+
+
+def hide_the_mirror() -> None:
+    """dj-stripe's own lists show keys in clear and change objects at Stripe: of these, only what arrived is seen."""
+    for model in list(admin.site._registry):
+        if model._meta.app_label == "djstripe":
+            admin.site.unregister(model)
+    for shown in (Event, WebhookEventTrigger):
+        admin.site.register(shown, ReceivedAdmin)
+
+
+class ReceivedAdmin(ReadOnlyAdmin):
+    """Events as they came, for staff who look for one that is missing."""
+
+    list_display = ("__str__", "created")
+    date_hierarchy = "created"
+
+
+hide_the_mirror()

@@ -78,9 +78,12 @@ def statement_lines(statement: Statement) -> list[DisplayLine]:
 
 
 def title(statement: Statement) -> str:
-    """`Invoice ACME-0007` where something is to be paid, else what the document is."""
+    """`Invoice ACME-0007` where something is to be paid by it, else what the document is: what is paid by card has Stripe's
+    invoice, and our statement explains it."""
     kind = StatementKind(statement.kind)
-    is_invoice = kind != StatementKind.CREDIT_NOTE and statement.total_minor > 0
+    is_invoice = (
+        kind != StatementKind.CREDIT_NOTE and statement.total_minor > 0 and hasattr(statement, "invoice")
+    )
     return f"{'Invoice' if is_invoice else kind.label} {statement.number}"
 
 

@@ -54,6 +54,8 @@ class DocumentRow:
             return "void"
         if self.invoice is not None:
             return self.invoice.get_state_display().lower()
+        if self.statement.total_minor > 0:
+            return "by card"
         return "credited" if self.statement.total_minor < 0 else "nothing to pay"
 
     @property

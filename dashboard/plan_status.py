@@ -35,6 +35,10 @@ def plan_status(subscription: Subscription, *, at: datetime) -> PlanStatus:
                 "Calls are refused with 402. Choose a plan to go on; Free needs no payment.",
             )
         return PlanStatus("Trial", "good", "Nothing is charged during the trial. It ends on", trial_ends_at)
+    if subscription.status == SubscriptionStatus.ACTIVE and trial_ends_at is not None and trial_ends_at > at:
+        return PlanStatus(
+            "Trial", "good", "Your plan goes on by itself. Nothing is charged before", trial_ends_at
+        )
     if subscription.status == SubscriptionStatus.PAST_DUE:
         return PlanStatus("Past due", "warn", "A payment is overdue. Calls pass during the days of grace.")
     if subscription.status == SubscriptionStatus.SUSPENDED:

@@ -119,7 +119,9 @@ def _entry(
     organization: Organization, kind: PaymentKind, reference: str, amount_minor: int, currency: str, *,
     at: datetime, text: str = "", invoice: StripeInvoice | None = None,
 ) -> bool:  # fmt: skip
-    """Whether it was not in the timeline yet."""
+    """Whether it was not in the timeline yet. Nothing paid is nothing to tell (the invoice of a trial)."""
+    if not amount_minor:
+        return False
     _, made = PaymentEntry.objects.get_or_create(
         kind=kind,
         reference=reference,

@@ -7,12 +7,12 @@ from typing import Any
 from django.db import transaction
 
 from accounts.models import User
-from accounts.permissions import check_can_handle_money
 from accounts.services import record_audit
 from billing.models import FindingKind, StripeFinding, StripeMeter, StripeUsage, UsageState
 from billing.stripe.findings import close_finding, open_finding
-from core.errors import PortalError
+from core.errors import Forbidden, PortalError
 
+PERMISSION = "billing.change_stripeusage"
 TAKEN_FOR = timedelta(days=35)  # Stripe refuses events that are dated earlier
 IDENTIFIER_LENGTH = 100
 
@@ -55,7 +55,8 @@ def send_again(*, row: StripeUsage, by: User | None, at: datetime) -> StripeUsag
     What Stripe had accepted and then dropped gets a new identifier, since it may still know the old one. Raises Forbidden
     or UsageNotOpen.
     """
-    check_can_handle_money(by)
+    if by is not None and not by.has_perm(PERMISSION):
+        raise Forbidden("This needs the permission to change usage told to Stripe.")
     row = (
         StripeUsage.objects.select_for_update(of=("self",))
         .select_related("organization", "meter")

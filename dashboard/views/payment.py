@@ -56,7 +56,7 @@ def payment_return(request: MemberRequest) -> HttpResponse:
         messages.warning(request, f"{error.title}. Your plan changes as soon as it does.")
         return redirect("dashboard:plan")
     if paid:
-        messages.success(request, "Paid. Your live keys work.")
+        messages.success(request, "Thank you. Your plan goes on by itself, and your live keys work.")
     else:
         messages.warning(request, "Nothing was paid yet. You can try again.")
     return redirect("dashboard:plan")

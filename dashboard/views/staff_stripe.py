@@ -1,6 +1,7 @@
 """Staff see what Stripe was told of usage and what it was not, and send again what was refused."""
 
 from datetime import timedelta
+from typing import cast
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -12,14 +13,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.models import Organization, User
 from billing.models import StripeUsage
 from billing.stripe.client import is_configured
-from billing.stripe.outbox import send_again
+from billing.stripe.outbox import PERMISSION, UsageNotOpen, send_again
 from billing.stripe.usage_queries import SHOWN_STATES, outbox, usage_rows, waiting_customers
 from core.clock import now
-from core.errors import Forbidden, PortalError
 from dashboard.access import staff_page
 from dashboard.reauthentication import recently_proven
 
-PERMISSION = "billing.change_stripeusage"
 PAGE = 50
 LATE = timedelta(hours=2)  # rows are made and sent hourly
 
@@ -74,12 +73,10 @@ def again(request: HttpRequest, identifier: str) -> HttpResponse:
     """Send a refused row, or one of unknown fate, again; a GET, as after asking for the password, shows the page."""
     row = get_object_or_404(StripeUsage, identifier=identifier)
     if request.method == "POST":
-        if not isinstance(request.user, User) or not request.user.has_perm(PERMISSION):
-            raise Forbidden("This needs the permission to change usage at Stripe.")
         try:
-            send_again(row=row, by=request.user, at=now())
+            send_again(row=row, by=cast(User, request.user), at=now())
             messages.success(request, "It is sent with the next run, within five minutes.")
-        except PortalError as refused:
+        except UsageNotOpen as refused:
             messages.error(request, refused.title)
     return redirect("dashboard:staff-stripe-usage")
 

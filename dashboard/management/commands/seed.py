@@ -57,7 +57,7 @@ class Command(BaseCommand):
         self._write_demo_file(made[0], alice)
         if is_configured():
             made_at_stripe = apply_catalogue(at=now())
-            self.stdout.write(f"the catalogue is at Stripe: {made_at_stripe}")
+            self.stdout.write(f"the catalogue is at Stripe: {len(made_at_stripe.done)} objects made")
 
     def _fill(self, customers: list[Customer], routes: list[Route]) -> None:
         meter, at = Meter.objects.get(slug=CALLS_METER), now()
