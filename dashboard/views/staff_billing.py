@@ -12,7 +12,7 @@ from django.contrib import messages
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import Organization, User
 from accounts.permissions import can_handle_money, check_can_handle_money
@@ -64,12 +64,12 @@ def customer(request: HttpRequest, public_id: str) -> HttpResponse:
     return _customer(request, organization, _grant_form(organization))
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 @staff_page
 def month_end(request: HttpRequest, public_id: str) -> HttpResponse:
     """Only beside the stand-in for Stripe, where nobody's real month ends."""
     organization = get_object_or_404(Organization, public_id=public_id)
-    if not may_end_month(organization):
+    if request.method != "POST" or not may_end_month(organization):
         raise Http404
     end_month(organization=organization, by=_may(request), at=now())
     messages.success(request, "The month has ended. Its invoice is charged within a minute.")
