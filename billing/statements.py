@@ -38,6 +38,7 @@ from billing.models import (
     StatementState,
 )
 from billing.recompute import lines_at
+from billing.stripe.items import is_by_card
 from core.clock import EPOCH
 from core.errors import PortalError
 from core.money import format_money
@@ -165,6 +166,8 @@ def _undo_payment(statement: Statement, reason: str, by: User | None, at: dateti
     if statement.kind == StatementKind.CREDIT_NOTE:
         raise StatementKept("A credit note stands.")
     invoice = Invoice.objects.filter(statement=statement).first()
+    if invoice is None and is_by_card(statement):
+        raise StatementKept("It is charged by card: make a credit note, or correct the usage.")
     if invoice is not None and invoice.state == InvoiceState.PAID:
         raise StatementKept("It was paid: make a credit note.")
     if invoice is not None and invoice.is_unpaid:

@@ -16,6 +16,7 @@ from billing.documents import Issued
 from billing.drafts import DraftLine
 from billing.models import (
     LineKind,
+    Statement,
     StripeCustomer,
     StripeInvoice,
     StripeItem,
@@ -52,6 +53,12 @@ def make_items(issued: Sequence[Issued], *, at: datetime) -> set[int]:
     if by_card:
         transaction.on_commit(lambda: fill_to_statements(by_card, at=at), robust=True)
     return by_card
+
+
+def is_by_card(statement: Statement) -> bool:
+    """Whether Stripe charges what this document says; what it has charged is given back by a credit note only."""
+    rows = _payers([statement.subscription_id]).get(statement.subscription_id, [])
+    return _payer(rows, statement.starts_at) is not None
 
 
 def send_items(*, at: datetime, limit: int = 500) -> int:

@@ -6,7 +6,13 @@ from decimal import Decimal
 import pytest
 
 from billing.models import StatementKind, StripeFinding, StripeInvoice, StripeItem, StripeUsage
-from billing.statements import finalise_due
+from billing.statements import (
+    StatementKept,
+    finalise_due,
+    issue_credit_note,
+    regenerate_statement,
+    void_statement,
+)
 from billing.stripe.changes import change_paid_plan, upgrade_price
 from billing.stripe.compare import compare_invoice, compare_invoices
 from billing.stripe.items import send_items
@@ -158,4 +164,18 @@ def test_the_credit_of_an_upgrade_is_the_statements(payer: Payer) -> None:
     end_month(payer)
 
     assert statement_totals(payer)[0] == 4_900 - price.credit_minor
+    assert_equal(payer)
+
+
+def test_a_document_by_card_is_credited_not_voided(payer: Payer) -> None:
+    use(payer, 90_000)
+    end_month(payer)
+    statement = payer.organization.statements.filter(kind=StatementKind.PERIOD).latest("starts_at")
+
+    for act in (void_statement, regenerate_statement):
+        with pytest.raises(StatementKept, match="by card"):
+            act(statement=statement, reason="Test", by=None, at=payer.at)
+    issue_credit_note(statement=statement, amount_minor=1_000, reason="An outage", by=None, at=payer.at)
+
+    assert end_month(payer).total_minor == 4_900 - 1_000
     assert_equal(payer)
