@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
 from billing.models import SimulationRun, SimulationState
-from billing.stripe import compare, findings, items, publishing, sender, usage
+from billing.stripe import changes, compare, findings, items, publishing, sender, usage
 from billing.stripe.client import is_configured
 from core.clock import EPOCH, now
 
@@ -90,6 +90,7 @@ def stripe_follow() -> None:
     if not is_configured():
         return
     at = now()
+    changes.follow_plans(at=at)
     items.send_items(at=at)
     compare.compare_invoices(at=at)
     findings.tell_staff(at=at)

@@ -89,12 +89,14 @@ class StripeCustomer(models.Model):
 class StripeSubscription(models.Model):
     """Stripe's subscription behind one of ours, for one plan version: an immediate change of plan ends it and starts another.
 
-    `status` and the period are Stripe's own words and figures, as of `synced_at`.
+    `status` and the period are Stripe's own words and figures, as of `synced_at`; `cancels_at` and `next_version` are what
+    waits there. Where ours waits for something else, it is carried out there (billing/stripe/changes.py).
     """
 
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="stripe_subscriptions")
     subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="stripe_subscriptions")
     version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="+")
+    next_version = models.ForeignKey(PlanVersion, models.PROTECT, null=True, blank=True, related_name="+")
     stripe_id = models.CharField(max_length=ID_LENGTH, unique=True)
     status = models.CharField(max_length=20)
     current_period_start = models.DateTimeField(null=True, blank=True)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import stripe
+from django.db.models import F, Q
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
@@ -19,6 +20,7 @@ from billing.stripe.checkout import checkout_items, paying
 from billing.stripe.client import for_people, once, plain, stripe_client
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.sync import EXPAND, apply_subscription, stripe_id_of
+from core.one_by_one import one_by_one
 from metering.costs import fee_back_minor
 from plans.models import Period, PlanVersion, Subscription
 from plans.services import (
@@ -84,6 +86,28 @@ def cancel_paid_plan(*, organization: Organization, by: User | None, at: datetim
 def keep_paid_plan(*, organization: Organization, by: User | None, at: datetime) -> Subscription:
     """Undo the cancellation, on both sides. Raises Forbidden, NothingToChange, StripeAway."""
     return _both(organization, undo_cancellation, by, at)
+
+
+def follow_plans(*, at: datetime, limit: int = 200) -> int:
+    """Carry out at Stripe what waits here and not there, such as a move by staff, or an act whose request was lost; how many."""
+    waits = Q(subscription__next_version=F("next_version")) | Q(
+        subscription__next_version=None, next_version=None
+    )
+    begun = Q(subscription__version=F("next_version"))
+    cancels = Q(subscription__cancels_at=F("cancels_at")) | Q(subscription__cancels_at=None, cancels_at=None)
+    differs = StripeSubscription.objects.filter(ended_at=None, subscription__ended_at=None)
+    ids = differs.exclude(Q(waits | begun) & cancels).values_list("pk", flat=True)[:limit]
+    return one_by_one(ids, _follow_plan, failed="stripe_plan_not_followed")
+
+
+def _follow_plan(pk: int) -> bool:
+    organization_id = StripeSubscription.objects.values_list("organization_id", flat=True).get(pk=pk)
+    with customer_lock(organization_id):
+        row = StripeSubscription.objects.select_related("subscription__next_version").get(pk=pk)
+        if row.ended_at is not None or row.subscription.ended_at is not None:
+            return False
+        _follow(row.subscription, row)
+    return True
 
 
 @for_people()
@@ -169,6 +193,8 @@ def _follow(subscription: Subscription, row: StripeSubscription) -> None:
         client.v1.subscriptions.update(row.stripe_id, params)
     if subscription.next_version is not None:
         _schedule(client, row, subscription.next_version)
+    row.cancels_at, row.next_version = end, subscription.next_version
+    row.save(update_fields=["cancels_at", "next_version"])
 
 
 def _schedule(client: stripe.StripeClient, row: StripeSubscription, version: PlanVersion) -> None:
@@ -192,6 +218,7 @@ def _schedule(client: stripe.StripeClient, row: StripeSubscription, version: Pla
             {
                 "items": checkout_items(version),
                 "proration_behavior": "none",
+                "duration": {"interval": "month", "interval_count": 1},
                 "metadata": {"farebox_version": str(version.pk)},
             },
         ],

@@ -55,6 +55,8 @@ def apply_subscription(data: Json, *, at: datetime) -> StripeSubscription | None
         if row is None:
             return None
     row.version = version  # a downgrade that waited has begun
+    if row.next_version_id == version.pk:
+        row.next_version = None
     _store(row, data, at)
     if row.ended_at is None:
         _follow_status(row, organization, at)

@@ -5,11 +5,18 @@ from datetime import timedelta
 import pytest
 
 from billing.models import PaymentEntry, PaymentKind
-from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan, upgrade_price
+from billing.stripe.changes import (
+    cancel_paid_plan,
+    change_paid_plan,
+    follow_plans,
+    keep_paid_plan,
+    upgrade_price,
+)
 from billing.stripe.checkout import AlreadyPaying, paying
 from billing.stripe.client import StripeRefused, stripe_client
 from plans.models import SubscriptionStatus
 from plans.queries import newest_version
+from plans.services import roll_periods, schedule_change
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import DECLINED, Payer
 
@@ -157,3 +164,38 @@ def _use_card(payer: Payer, token: str) -> None:
     method = stripe_client().v1.payment_methods.attach(token, {"customer": customer})
     stripe_client().v1.customers.update(customer, {"invoice_settings": {"default_payment_method": method.id}})
     stripe_client().v1.subscriptions.update(payer.row.stripe_id, {"default_payment_method": method.id})
+
+
+def test_a_downgrade_waits_on_both_sides_and_begins_with_the_next_period(payer: Payer) -> None:
+    payer.subscribe("professional")
+    payer.pass_time(14 * DAY + timedelta(hours=2))
+    payer.hear()
+    starter = newest_version("starter")
+
+    change_paid_plan(organization=payer.organization, version=starter, by=None, at=payer.at)
+    assert (payer.row.next_version, payer.subscription.next_version) == (starter, starter)
+    payer.pass_time(payer.row.current_period_end - payer.at + timedelta(hours=2))  # type: ignore[operator]
+    roll_periods(at=payer.at)
+    payer.hear()
+
+    assert (payer.row.version, payer.row.next_version, payer.row.status) == (starter, None, "active")
+    assert payer.subscription.version == starter
+    period = payer.subscription.periods.get(starts_at__lte=payer.at, ends_at__gt=payer.at)
+    assert (period.version, period.starts_at) == (starter, payer.row.current_period_start)
+    assert payer.invoices[-1].total_minor == 4_900
+
+
+def test_what_staff_plans_is_carried_out_at_stripe_and_taken_back(past_trial: Payer) -> None:
+    payer = past_trial
+    assert follow_plans(at=payer.at) == 0
+    professional = newest_version("professional")
+    schedule_change(subscription=payer.subscription, version=professional, by=None, at=payer.at)
+    assert (follow_plans(at=payer.at), payer.row.next_version) == (1, professional)
+    assert follow_plans(at=payer.at) == 0
+
+    schedule_change(subscription=payer.subscription, version=newest_version("starter"), by=None, at=payer.at)
+    assert (follow_plans(at=payer.at), payer.row.next_version) == (1, None)
+
+    payer.pass_time(payer.row.current_period_end - payer.at + timedelta(hours=2))  # type: ignore[operator]
+    payer.hear()
+    assert payer.row.version.plan.slug == "starter"
