@@ -101,11 +101,14 @@ def _start(
 def _turn(
     subscription: Subscription, version: PlanVersion, starts_at: datetime, trial_ends_at: datetime | None
 ) -> None:
-    """Another version, or the end of a trial, begins months of its own; a trial that goes on keeps its period."""
+    """Another version, or the end of a trial, begins months of its own; a trial that goes on keeps its period, and so does
+    a month that is collected by hand: to the collector it is a trial until its end."""
     old, was, trial_was = subscription.version, subscription.status, subscription.trial_ends_at
-    goes_on = old.pk == version.pk and (
-        trial_ends_at == trial_was if trial_ends_at else was not in (SubscriptionStatus.TRIALING,)
-    )
+    is_same, in_trial = old.pk == version.pk, was == SubscriptionStatus.TRIALING
+    by_hand = is_same and not in_trial and _present(subscription, starts_at).ends_at == trial_ends_at
+    goes_on = by_hand or is_same and (trial_ends_at == trial_was if trial_ends_at else not in_trial)
+    if by_hand:
+        trial_ends_at = trial_was
     if was == SubscriptionStatus.TRIALING and trial_was is not None and trial_was <= starts_at:
         record_trial_end(subscription, at=starts_at)  # the door was closed since, which costs nothing
     if trial_ends_at is None and trial_was is not None:
@@ -129,10 +132,14 @@ def _turn(
 
 def _after_present(subscription: Subscription, starts_at: datetime) -> datetime:
     """The present period stays, were it only of a second: calls were counted in it."""
-    present = subscription.periods.filter(ends_at__gt=starts_at).earliest("starts_at")
+    present = _present(subscription, starts_at)
     if starts_at > present.starts_at:
         return starts_at
     return present.starts_at.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def _present(subscription: Subscription, at: datetime) -> Period:
+    return subscription.periods.filter(ends_at__gt=at).earliest("starts_at")
 
 
 def _other(old: PlanVersion, new: PlanVersion) -> PlanVersion | None:

@@ -24,6 +24,10 @@ class PlanNotAtStripe(PortalError):
     code, status, title = "plan_not_payable", 503, "This plan cannot be paid by card yet"
 
 
+class MonthEndsSoon(PortalError):
+    code, status, title = "month_ends_soon", 409, "This period is collected by hand and ends soon"
+
+
 def takes_cards(version: PlanVersion) -> bool:
     """Whether this list can be paid by card now: Stripe is set up and has its prices."""
     return is_configured() and StripePrice.objects.filter(version=version).exists()
@@ -116,12 +120,19 @@ def checkout_items(version: PlanVersion) -> list[Any]:
 
 
 def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -> datetime | None:
-    """The end of the present trial, or of the one that begins with the card; None where months begin now."""
+    """The end of the present trial, or of the one that begins with the card; None where months begin now. A month that is
+    collected by hand is paid for: the card's begin after it, which Stripe calls a trial, too. Raises MonthEndsSoon."""
     open_now = Subscription.objects.for_organization(organization).filter(ended_at=None).first()
     if open_now is None or open_now.version.is_free:
         had_one = organization.subscriptions.exclude(trial_ends_at=None).exists()
         end = at.replace(microsecond=0) + timedelta(days=version.trial_days)
         return end if version.trial_days and not had_one else None
-    is_on = open_now.status == SubscriptionStatus.TRIALING and open_now.version_id == version.pk
-    end_of_trial = open_now.trial_ends_at if is_on else None
-    return end_of_trial if end_of_trial is not None and end_of_trial - at >= SHORTEST_TRIAL else None
+    if open_now.version_id != version.pk:
+        return None
+    if open_now.status == SubscriptionStatus.TRIALING:
+        ends_at = open_now.trial_ends_at
+        return ends_at if ends_at is not None and ends_at - at >= SHORTEST_TRIAL else None
+    month = open_now.periods.filter(starts_at__lte=at).latest("starts_at")
+    if month.ends_at - at < SHORTEST_TRIAL:
+        raise MonthEndsSoon(f"Your period ends on {month.ends_at:%-d %B}. Add the card after that.")
+    return month.ends_at

@@ -12,13 +12,14 @@ from billing.stripe.changes import (
     keep_paid_plan,
     upgrade_price,
 )
-from billing.stripe.checkout import AlreadyPaying, paying
+from billing.stripe.checkout import AlreadyPaying, MonthEndsSoon, paying
 from billing.stripe.client import StripeRefused, stripe_client
 from plans.models import SubscriptionStatus
 from plans.queries import newest_version
 from plans.services import roll_periods, schedule_change
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import DECLINED, Payer
+from tests.factories import create_subscription
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -199,3 +200,28 @@ def test_what_staff_plans_is_carried_out_at_stripe_and_taken_back(past_trial: Pa
     payer.pass_time(payer.row.current_period_end - payer.at + timedelta(hours=2))  # type: ignore[operator]
     payer.hear()
     assert payer.row.version.plan.slug == "starter"
+
+
+def test_who_paid_by_hand_pays_by_card_from_the_next_period_on(stripe_standin: Standin) -> None:
+    payer = Payer.start(stripe_standin)
+    create_subscription(organization=payer.organization, plan="starter", at=payer.at, has_payment=True)
+    payer.pass_time(14 * DAY + timedelta(minutes=1))
+    month = payer.subscription.periods.get(starts_at__lte=payer.at, ends_at__gt=payer.at)
+    payer.pass_time(5 * DAY)
+
+    row = payer.subscribe()
+
+    assert row.current_period_end == month.ends_at.replace(microsecond=0)
+    assert payer.subscription.periods.get(starts_at__lte=payer.at, ends_at__gt=payer.at) == month
+    assert not [invoice for invoice in payer.invoices if invoice.total_minor]
+    payer.pass_time(month.ends_at - payer.at - DAY)
+    with pytest.raises(AlreadyPaying):
+        payer.checkout()
+
+
+def test_a_month_by_hand_that_ends_soon_is_waited_for(stripe_standin: Standin) -> None:
+    payer = Payer.start(stripe_standin)
+    create_subscription(organization=payer.organization, plan="starter", at=payer.at, has_payment=True)
+    payer.pass_time(13 * DAY)
+    with pytest.raises(MonthEndsSoon, match="after that"):
+        payer.checkout()
