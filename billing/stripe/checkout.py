@@ -28,6 +28,10 @@ class MonthEndsSoon(PortalError):
     code, status, title = "month_ends_soon", 409, "This period is collected by hand and ends soon"
 
 
+class DebtFirst(PortalError):
+    code, status, title = "debt_first", 409, "An invoice is overdue"
+
+
 def takes_cards(version: PlanVersion) -> bool:
     """Whether this list can be paid by card now: Stripe is set up and has its prices."""
     return is_configured() and StripePrice.objects.filter(version=version).exists()
@@ -121,7 +125,8 @@ def checkout_items(version: PlanVersion) -> list[Any]:
 
 def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -> datetime | None:
     """The end of the present trial, or of the one that begins with the card; None where months begin now. A month that is
-    collected by hand is paid for: the card's begin after it, which Stripe calls a trial, too. Raises MonthEndsSoon."""
+    collected by hand is paid for: the card's begin after it, which Stripe calls a trial, too. Raises MonthEndsSoon,
+    or DebtFirst."""
     open_now = Subscription.objects.for_organization(organization).filter(ended_at=None).first()
     if open_now is None or open_now.version.is_free:
         had_one = organization.subscriptions.exclude(trial_ends_at=None).exists()
@@ -132,6 +137,8 @@ def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -
     if open_now.status == SubscriptionStatus.TRIALING:
         ends_at = open_now.trial_ends_at
         return ends_at if ends_at is not None and ends_at - at >= SHORTEST_TRIAL else None
+    if open_now.status != SubscriptionStatus.ACTIVE:
+        raise DebtFirst("Pay the overdue invoice; then add the card.")
     month = open_now.periods.filter(starts_at__lte=at).latest("starts_at")
     if month.ends_at - at < SHORTEST_TRIAL:
         raise MonthEndsSoon(f"Your period ends on {month.ends_at:%-d %B}. Add the card after that.")

@@ -12,11 +12,11 @@ from billing.stripe.changes import (
     keep_paid_plan,
     upgrade_price,
 )
-from billing.stripe.checkout import AlreadyPaying, MonthEndsSoon, paying
+from billing.stripe.checkout import AlreadyPaying, DebtFirst, MonthEndsSoon, paying
 from billing.stripe.client import StripeRefused, stripe_client
 from plans.models import SubscriptionStatus
 from plans.queries import newest_version
-from plans.services import roll_periods, schedule_change
+from plans.services import mark_past_due, roll_periods, schedule_change
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import DECLINED, Payer
 from tests.factories import create_subscription
@@ -224,4 +224,12 @@ def test_a_month_by_hand_that_ends_soon_is_waited_for(stripe_standin: Standin) -
     create_subscription(organization=payer.organization, plan="starter", at=payer.at, has_payment=True)
     payer.pass_time(13 * DAY)
     with pytest.raises(MonthEndsSoon, match="after that"):
+        payer.checkout()
+
+
+def test_a_card_does_not_settle_an_invoice_that_is_overdue(stripe_standin: Standin) -> None:
+    payer = Payer.start(stripe_standin)
+    create_subscription(organization=payer.organization, plan="starter", at=payer.at, has_payment=True)
+    mark_past_due(subscription=payer.subscription, by=None, at=payer.at)
+    with pytest.raises(DebtFirst):
         payer.checkout()
