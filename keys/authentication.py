@@ -8,7 +8,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from keys.hashing import is_well_formed
+from keys.hashing import is_customer_key
 from keys.services import find_owner_key
 
 
@@ -26,7 +26,7 @@ class OwnerKeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Owner, None] | None:
         key = presented_key(request, header="X-Admin-Key")
-        if len(request.authenticators or ()) > 1 and (not key or is_well_formed(key)):
+        if len(request.authenticators or ()) > 1 and (not key or is_customer_key(key)):
             return None
         if not key:
             raise AuthenticationFailed(

@@ -13,6 +13,7 @@ from core.ids import ALPHABET, random_text
 RANDOM_LENGTH = 32
 CHECKSUM_LENGTH = 6
 PREFIX_SHOWN = 12
+OWNER_PREFIX = "fb_owner_"
 KEY_PATTERN = re.compile(r"fb_(live|test|owner)_([0-9A-Za-z]{32})([0-9A-Za-z]{6})")
 
 
@@ -35,6 +36,11 @@ def is_well_formed(key: str) -> bool:
     """Whether the text has the form of a key and its checksum fits."""
     found = KEY_PATTERN.fullmatch(key)
     return found is not None and checksum(key[:-CHECKSUM_LENGTH]) == found[3]
+
+
+def is_customer_key(key: str) -> bool:
+    """Whether it is the form of a customer's key, not of an owner's."""
+    return is_well_formed(key) and not key.startswith(OWNER_PREFIX)
 
 
 def digest(key: str) -> bytes:

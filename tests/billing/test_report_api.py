@@ -14,6 +14,7 @@ from redis import Redis
 
 from core.clock import now, to_micros
 from core.ids import event_id, new_nonce
+from keys.services import issue_owner_key, revoke_owner_key
 from metering.drf import forget_cached
 from metering.events import Event
 from metering.models import UsageTotal
@@ -183,6 +184,16 @@ def test_owner_keys_see_any_customer_and_customers_only_themselves(books: Books)
     assert books.report(f"organization={stranger.organization.public_id}", key=OWNER)["rows"] == []
     assert books.get(key=OWNER).status_code == 400
     assert books.get(key="nobody").status_code == 401
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_owner_key_that_was_issued_sees_any_customer(books: Books) -> None:
+    key, clear = issue_owner_key(name="crm", at=now())
+    own = books.customer.organization.public_id
+    assert books.report(f"organization={own}", key=clear)["organization"] == own
+    assert books.get(key=clear).status_code == 400
+    revoke_owner_key(key=key, at=now())
+    assert books.get(f"organization={own}", key=clear).status_code == 401
 
 
 def test_the_number_of_queries_does_not_grow(
