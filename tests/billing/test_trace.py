@@ -93,7 +93,7 @@ def test_calls_are_found_by_request_and_by_event_and_only_ones_own() -> None:
         assert [one.id for one in find_calls(str(text))] == [event.id]
         assert [one.id for one in find_calls(str(text), organization=customer.organization)] == [event.id]
         assert find_calls(str(text), organization=stranger.organization) == []
-    assert find_calls("") == find_calls("x" * 41) == find_calls("req_unknown") == []
+    assert find_calls("") == find_calls("x" * 41) == find_calls("req_unknown") == find_calls("req_\0") == []
 
 
 def test_the_commands_say_the_same() -> None:
@@ -110,6 +110,8 @@ def test_the_commands_say_the_same() -> None:
     assert [one["amount"] for one in rows] == ["0.002"]
     calls = json.loads(run("explain", f"{statement.number}/2", "--hour", hour, "--json"))["rows"]
     assert [one["quantity"] for one in calls] == ["9999", "3"]
+    with pytest.raises(CommandError, match="no tier 3; it has 2"):
+        run("explain", f"{statement.number}/2", "--tier", "3")
     assert statement.number in run("trace", str(used.id))
     (facts,) = json.loads(run("trace", str(used.id), "--json"))
     assert (facts["document"], facts["line"], facts["cost"]) == (statement.number, 2, "0.002")

@@ -70,3 +70,11 @@ def test_pages_carry_the_strict_policy_and_nothing_inline(client: Client, path: 
     assert "<script>" not in page
     assert answer["X-Frame-Options"] == "DENY"
     assert "camera=()" in answer["Permissions-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/invoices/%00/", "/admin/%00/", "/api/billing/statements/%00"])
+def test_a_nul_in_an_address_is_not_found(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    if path.startswith("/api/"):
+        assert answer.json()["code"] == "not_found"

@@ -53,8 +53,8 @@ class Command(BaseCommand):
 
     def _rows(self, line: OpenedLine, options: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         tier, currency = options["tier"], line.document.currency
-        if tier is not None:
-            line.tier(tier)
+        if tier is not None and not 1 <= tier <= len(line.line.tiers):
+            raise CommandError(f"This line has no tier {tier}; it has {len(line.line.tiers)}.")
         if options["hour"]:
             return _calls(line, _hour(options["hour"]), tier)
         if options["hours"] or tier is not None:
