@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
 from billing.models import SimulationRun, SimulationState
-from billing.stripe import changes, compare, findings, items, publishing, sender, usage
+from billing.stripe import changes, compare, findings, items, publishing, reconcile, sender, usage
 from billing.stripe.client import is_configured
 from core.clock import EPOCH, now
 
@@ -82,6 +82,17 @@ def stripe_lay_out() -> None:
 def stripe_check_catalogue() -> None:
     """Once a night: what differs becomes a finding, and unused prices go off sale."""
     publishing.check_nightly(at=now())
+
+
+@shared_task(name="billing.stripe_reconcile")
+def stripe_reconcile() -> None:
+    """Once a night: what lost webhooks hid is mended, the rest becomes findings; nothing without a Stripe key."""
+    if not is_configured():
+        return
+    at = now()
+    done = reconcile.mend_unlike(at=at)
+    log.info("stripe_reconciled", mended=len(done.mended), left=len(done.left))
+    findings.tell_staff(at=at)
 
 
 @shared_task(name="billing.stripe_follow")

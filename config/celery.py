@@ -97,6 +97,10 @@ app.conf.beat_schedule = {
         "task": "billing.stripe_check_catalogue",
         "schedule": crontab(hour="3", minute="30"),
     },
+    "stripe-reconcile": {
+        "task": "billing.stripe_reconcile",
+        "schedule": crontab(hour="3", minute="45"),
+    },
     "reconcile": {
         "task": "metering.reconcile",
         "schedule": crontab(hour="2", minute="40"),

@@ -74,7 +74,7 @@ def change_paid_plan(
             _upgrade(organization, row, version, at)
         else:
             change_plan(subscription=row.subscription, version=version, by=by, at=at)
-            _follow(Subscription.objects.get(pk=row.subscription_id), row)
+            follow_at_stripe(Subscription.objects.get(pk=row.subscription_id), row)
     return Subscription.objects.get(pk=row.subscription_id)
 
 
@@ -117,7 +117,7 @@ def _both(organization: Organization, act: Any, by: User | None, at: datetime) -
         if row is None:
             raise NothingToChange
         subscription: Subscription = act(subscription=row.subscription, by=by, at=at)
-        _follow(subscription, row)  # when it fails, ours is taken back with the transaction
+        follow_at_stripe(subscription, row)  # when it fails, ours is taken back with the transaction
     return subscription
 
 
@@ -180,7 +180,7 @@ def credit_text(row: StripeSubscription) -> str:
     return f"{row.version.plan.name}, unused part of the fee"
 
 
-def _follow(subscription: Subscription, row: StripeSubscription) -> None:
+def follow_at_stripe(subscription: Subscription, row: StripeSubscription) -> None:
     """What waits on our side waits at Stripe: a cancellation, a change of plan, or nothing any more."""
     client = stripe_client()
     found = plain(client.v1.subscriptions.retrieve(row.stripe_id))

@@ -68,7 +68,7 @@ def send_items(*, at: datetime, limit: int = 500) -> int:
         .order_by(*_OLDEST_FIRST)
         .values_list("pk", flat=True)
     )
-    return one_by_one(ids[:limit], lambda pk: _send(pk, at), failed="stripe_item_not_sent")
+    return one_by_one(ids[:limit], lambda pk: send_item(pk, at), failed="stripe_item_not_sent")
 
 
 def _payers(subscription_ids: Iterable[int]) -> dict[int, list[StripeSubscription]]:
@@ -136,7 +136,8 @@ def _text(line: DraftLine) -> str:
     return (f"{line.text} ({line.dimension})" if line.dimension else line.text)[:TEXT_LENGTH]
 
 
-def _send(pk: int, at: datetime) -> bool:
+def send_item(pk: int, at: datetime) -> bool:
+    """Tell Stripe of one item, once; whether it was told now. Raises stripe.StripeError when Stripe is away."""
     organization_id = StripeItem.objects.values_list("organization_id", flat=True).get(pk=pk)
     with customer_lock(organization_id):
         item = StripeItem.objects.select_related("stripe_subscription").get(pk=pk)
