@@ -64,7 +64,7 @@ def assert_one_active(payer: Payer) -> None:
     assert Subscription.objects.for_organization(payer.organization).filter(ended_at=None).count() == 1
 
 
-def credits(payer: Payer) -> int:
+def credits_given(payer: Payer) -> int:
     """How often the unused fee was given back: our rows, which are Stripe's items."""
     customer = payer.organization.stripe_customer.stripe_id
     items = stripe_client().v1.invoice_items.list({"customer": customer}).auto_paging_iter()

@@ -13,7 +13,7 @@ from billing.stripe.checkout import finish_checkout
 from plans.queries import newest_version
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import Payer
-from tests.billing.stripe.races import assert_one_active, credits, race
+from tests.billing.stripe.races import assert_one_active, credits_given, race
 from tests.billing.stripe.test_invoices_equal import use
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,7 +55,7 @@ def test_two_equal_upgrades_are_one(past_trial: Payer, run: int) -> None:
     assert (found.done, found.refused) == (1, ["nothing_to_change"] * 2)
     payer.hear()
     assert_one_active(payer)
-    assert credits(payer) == 1
+    assert credits_given(payer) == 1
     assert [one.billing_reason for one in payer.invoices].count("subscription_create") == 2
 
 
@@ -68,7 +68,7 @@ def test_two_upgrades_race(past_trial: Payer, run: int) -> None:
     assert found.done >= 1
     payer.hear()
     assert_one_active(payer)
-    assert credits(payer) >= 1
+    assert credits_given(payer) >= 1
 
 
 @pytest.mark.parametrize("run", range(RUNS))
@@ -80,7 +80,7 @@ def test_an_upgrade_races_a_cancellation(past_trial: Payer, run: int) -> None:
     assert found.done == 2
     payer.hear()
     assert_one_active(payer)
-    assert credits(payer) == 1
+    assert credits_given(payer) == 1
     assert payer.row.version.plan.slug == "professional"
     assert payer.row.cancels_at == payer.subscription.cancels_at
 
