@@ -106,7 +106,7 @@ def _follow_plan(pk: int) -> bool:
         row = StripeSubscription.objects.select_related("subscription__next_version").get(pk=pk)
         if row.ended_at is not None or row.subscription.ended_at is not None:
             return False
-        _follow(row.subscription, row)
+        follow_at_stripe(row.subscription, row)
     return True
 
 

@@ -71,7 +71,6 @@ def _prices(at: datetime) -> list[Unlike]:
 
 def _mend(one: Unlike, at: datetime) -> bool:
     """One that Stripe refuses holds no other back."""
-    assert one.mend is not None
     try:
         if one.organization_id is None:
             one.mend(at)
