@@ -71,6 +71,8 @@ def _prices(at: datetime) -> list[Unlike]:
 
 def _mend(one: Unlike, at: datetime) -> bool:
     """One that Stripe refuses holds no other back."""
+    if one.mend is None:
+        return False
     try:
         if one.organization_id is None:
             one.mend(at)
