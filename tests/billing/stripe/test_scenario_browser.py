@@ -77,6 +77,8 @@ def portal(
     pages = [*directives["form-action"], stripe_standin.url]
     settings.CONTENT_SECURITY_POLICY = {"DIRECTIVES": directives | {"form-action": pages}}
     monkeypatch.setattr("core.clock.datetime", StandinTime(stripe_standin))
+    # Retries go on longer than our days of grace, as Stripe's own advice of two weeks does.
+    stripe_standin.control("settings", "POST", {"retry_days": [3, 5, 9, 14]})
     at = Payer._now(stripe_standin)
     install_default_catalogue(at=at)
     apply_catalogue(at=at)
