@@ -26,6 +26,7 @@ REFUSALS = (
     RefusalDoc("not_authenticated", 401, "This address needs a key or a session.", "Send an owner key, or sign in."),
     RefusalDoc("authentication_failed", 401, "The key or session is not valid.", "Check that it was copied whole."),
     RefusalDoc("suspended", 402, "The organization was suspended by staff.", "Write to support."),
+    RefusalDoc("payment_owed", 402, "A plan that costs more begins when the open invoice is paid.", "Pay the invoice under Invoices, then choose the plan again."),
     RefusalDoc("trial_over", 402, "The trial has ended and no payment method is known.", "Choose a plan on the Plan page; Free needs no payment."),
     RefusalDoc("subscription_cancelled", 402, "The subscription was cancelled and has ended.", "Choose a plan on the Plan page."),
     RefusalDoc("payment_required", 402, "A payment is overdue beyond the days of grace.", "Pay the open invoice on the Plan page."),

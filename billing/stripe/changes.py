@@ -6,8 +6,9 @@ downgrade waits in a schedule of Stripe's, a cancellation in the subscription's 
 customer's lock, so that two tabs cannot both change.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import stripe
@@ -15,11 +16,20 @@ from django.db.models import F, Q
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
-from billing.models import LineKind, StripeItem, StripeSubscription
+from billing.collection import failed_invoices
+from billing.models import StripeSubscription
 from billing.stripe.checkout import checkout_items, paying
 from billing.stripe.client import for_people, once, plain, stripe_client
 from billing.stripe.customers import customer_lock, ensure_customer
-from billing.stripe.sync import EXPAND, apply_subscription, stripe_id_of
+from billing.stripe.sync import (
+    CREDIT_AMOUNT,
+    CREDIT_ITEM,
+    EXPAND,
+    apply_subscription,
+    credit_text,
+    stripe_id_of,
+)
+from core.errors import PortalError
 from core.one_by_one import one_by_one
 from metering.costs import fee_back_minor
 from plans.models import Period, PlanVersion, Subscription
@@ -31,7 +41,9 @@ from plans.services import (
     undo_cancellation,
 )
 
-SECOND = timedelta(seconds=1)
+
+class PaymentOwed(PortalError):
+    code, status, title = "payment_owed", 402, "An invoice is still to be paid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ def change_paid_plan(
 ) -> Subscription:
     """Upgrade at once, for the price that was shown, or downgrade at the period's end.
 
-    Raises Forbidden, NothingToChange, VersionNotOnSale, or StripeRefused and StripeAway when the payment fails: nothing has
+    Raises Forbidden, NothingToChange, VersionNotOnSale, PaymentOwed (of an upgrade), or StripeRefused and StripeAway when the payment fails: nothing has
     changed then.
     """
     check_can_decide_plan(by, organization)
@@ -71,6 +83,9 @@ def change_paid_plan(
         if row is None or row.version_id == version.pk and row.subscription.next_version_id is None:
             raise NothingToChange
         if is_upgrade(row.version, version):
+            # An upgrade gives back what is left of the fee, which nobody has paid then.
+            if row.status in ("past_due", "unpaid") or failed_invoices(organization).exists():
+                raise PaymentOwed("Pay the open invoice first; then this plan can be chosen.")
             _upgrade(organization, row, version, at)
         else:
             change_plan(subscription=row.subscription, version=version, by=by, at=at)
@@ -137,16 +152,19 @@ def _upgrade(organization: Organization, row: StripeSubscription, version: PlanV
             },
             once("credit", *key),
         )
+    metadata = {
+        "farebox_organization": organization.public_id,
+        "farebox_version": str(version.pk),
+        "farebox_replaces": row.stripe_id,
+    }
+    if item is not None:
+        metadata |= {CREDIT_ITEM: item.id, CREDIT_AMOUNT: str(price.credit_minor)}
     params: Any = {
         "customer": customer,
         "items": checkout_items(version),
         "billing_mode": {"type": "flexible"},
         "payment_behavior": "error_if_incomplete",
-        "metadata": {
-            "farebox_organization": organization.public_id,
-            "farebox_version": str(version.pk),
-            "farebox_replaces": row.stripe_id,
-        },
+        "metadata": metadata,
         "expand": EXPAND,
     }
     if card := stripe_id_of(
@@ -159,25 +177,12 @@ def _upgrade(organization: Organization, row: StripeSubscription, version: PlanV
         made = client.v1.subscriptions.create(params, once("upgrade", *key))
     except stripe.StripeError:
         if item is not None:
-            client.v1.invoice_items.delete(item.id)
+            with suppress(
+                stripe.StripeError
+            ):  # on an invoice by now, or Stripe is away: the comparison tells
+                client.v1.invoice_items.delete(item.id)
         raise
     apply_subscription(plain(made), at=at)
-    if item is not None:
-        _remember_credit(row, price, item.id, at)
-
-
-def _remember_credit(row: StripeSubscription, price: UpgradePrice, item_id: str, at: datetime) -> None:
-    """The statement of the closed period says the same credit; what it says more or less goes as another item."""
-    StripeItem.objects.create(
-        organization_id=row.organization_id, stripe_subscription=row, period=_present(row.subscription, at - SECOND),
-        kind=LineKind.FEE_CREDIT, text=credit_text(row), amount_minor=-price.credit_minor, currency=price.currency,
-        created_at=at, sent_at=at, stripe_id=item_id,
-    )  # fmt: skip
-
-
-def credit_text(row: StripeSubscription) -> str:
-    """As on our statement."""
-    return f"{row.version.plan.name}, unused part of the fee"
 
 
 def follow_at_stripe(subscription: Subscription, row: StripeSubscription) -> None:
@@ -214,11 +219,12 @@ def _schedule(client: stripe.StripeClient, row: StripeSubscription, version: Pla
                 "start_date": phase["start_date"],
                 "end_date": phase["end_date"],
                 "proration_behavior": "none",
-            },
+            }
+            | ({"trial_end": phase["trial_end"]} if phase.get("trial_end") else {}),
             {
                 "items": checkout_items(version),
+                "duration": {"interval": version.interval, "interval_count": 1},
                 "proration_behavior": "none",
-                "duration": {"interval": "month", "interval_count": 1},
                 "metadata": {"farebox_version": str(version.pk)},
             },
         ],

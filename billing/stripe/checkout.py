@@ -6,9 +6,16 @@ from typing import Any
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
 from billing.models import StripePrice, StripeSubscription
-from billing.stripe.client import StripeNotConfigured, for_people, is_configured, plain, stripe_client
+from billing.stripe.client import (
+    StripeNotConfigured,
+    for_people,
+    is_configured,
+    plain,
+    stripe_client,
+    stripe_id_of,
+)
 from billing.stripe.customers import customer_lock, ensure_customer
-from billing.stripe.sync import apply_subscription
+from billing.stripe.sync import sync_subscription
 from core.errors import PortalError
 from plans.models import PlanVersion, Subscription, SubscriptionStatus
 
@@ -94,14 +101,14 @@ def finish_checkout(*, organization: Organization, session_id: str, at: datetime
     A session of somebody else is as unknown as one that does not exist. Raises StripeAway or
     StripeRefused.
     """
-    session = plain(stripe_client().v1.checkout.sessions.retrieve(session_id, {"expand": ["subscription"]}))
+    session = plain(stripe_client().v1.checkout.sessions.retrieve(session_id))
     if session.get("client_reference_id") != organization.public_id or session["status"] != "complete":
         return False
-    found = session.get("subscription")
+    found = stripe_id_of(session.get("subscription"))
     if not found:
         return False
     with customer_lock(organization.pk):
-        return apply_subscription(found, at=at) is not None
+        return sync_subscription(found, at=at) is not None
 
 
 @for_people()

@@ -3,7 +3,7 @@
 Every write carries an idempotency key of ours, so that an act that is repeated has one effect (Stripe keeps keys for a day).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -56,6 +56,11 @@ def _client(key: str, host: str) -> stripe.StripeClient:
 def plain(found: stripe.StripeObject) -> dict[str, Any]:
     """Stripe's object as plain dictionaries and lists."""
     return found.to_dict()
+
+
+def stripe_id_of(found: Any) -> str:
+    """An id, whether the object came expanded or not."""
+    return str(found["id"] if isinstance(found, Mapping) else found or "")
 
 
 def once(*parts: object) -> stripe.RequestOptions:

@@ -23,9 +23,9 @@ from billing.models import (
     StripeItem,
     StripePrice,
 )
-from billing.stripe.client import plain, stripe_client
+from billing.stripe.client import plain, stripe_client, stripe_id_of
 from billing.stripe.findings import close_finding, open_finding
-from billing.stripe.sync import moment, stripe_id_of
+from billing.stripe.sync import moment
 from core.one_by_one import one_by_one
 from plans.dimensions import match_text
 from plans.models import Period

@@ -9,10 +9,10 @@ from typing import Any
 from djstripe.models import Event, WebhookEventTrigger
 from djstripe.signals import WEBHOOK_SIGNALS, webhook_pre_process
 
-from billing.stripe.client import plain, stripe_client
+from billing.stripe.client import plain, stripe_client, stripe_id_of
 from billing.stripe.customers import find_organization, take_customer_lock
 from billing.stripe.invoices import apply_dispute, apply_refunds, sync_invoice
-from billing.stripe.sync import stripe_id_of, sync_subscription
+from billing.stripe.sync import sync_subscription
 from core.clock import now
 
 SUBSCRIPTION_EVENTS = [

@@ -1,7 +1,7 @@
 """Lines of statements that Stripe does not work out itself, as invoice items: written with the statement, then sent.
 
 Of a period that ran to its end Stripe bills the fee and what its meters count. Ours are: what no price of Stripe's can say
-(minimum, write-off above a cap, adjustments), and the usage of a period that an upgrade closed.
+(minimum, write-off above a cap, adjustments), and the usage of a period that was cut short, by an upgrade or an end at once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from billing.models import (
     StripePrice,
     StripeSubscription,
 )
-from billing.stripe.client import is_away, once, stripe_client
+from billing.stripe.client import is_away, once, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import customer_lock
 from billing.stripe.usage import fill_to_statements
 from core.any_of import any_of
@@ -45,10 +45,7 @@ def make_items(issued: Sequence[Issued], *, at: datetime) -> set[int]:
         if row is None:
             continue
         by_card.add(one.statement_id)
-        replaced = (
-            row.ended_at is not None and row.ended_at <= one.draft.ends_at and _has_follower(row, payers)
-        )
-        found += _items_of(one, row, replaced=replaced, at=at)
+        found += _items_of(one, row, cut=_is_cut(row, one.draft.ends_at, payers), at=at)
     StripeItem.objects.bulk_create(found)
     if by_card:
         transaction.on_commit(lambda: fill_to_statements(by_card, at=at), robust=True)
@@ -85,14 +82,23 @@ def _payer(rows: Sequence[StripeSubscription], starts_at: datetime) -> StripeSub
     return next((row for row in reversed(begun) if row.ended_at is None or row.ended_at > starts_at), None)
 
 
+def _is_cut(row: StripeSubscription, ends_at: datetime, payers: dict[int, list[StripeSubscription]]) -> bool:
+    """Whether Stripe's subscription ended before its own period did, with an upgrade or at once: what its meters counted since
+    is on no invoice of Stripe's then."""
+    if row.ended_at is None or row.ended_at > ends_at:
+        return False
+    at_once = row.current_period_end is not None and row.ended_at < row.current_period_end
+    return at_once or _has_follower(row, payers)
+
+
 def _has_follower(row: StripeSubscription, payers: dict[int, list[StripeSubscription]]) -> bool:
     return any(
         other.started_at == row.ended_at for other in payers[row.subscription_id] if other.pk != row.pk
     )
 
 
-def _items_of(one: Issued, row: StripeSubscription, *, replaced: bool, at: datetime) -> list[StripeItem]:
-    metered = set() if replaced else _metered(row)
+def _items_of(one: Issued, row: StripeSubscription, *, cut: bool, at: datetime) -> list[StripeItem]:
+    metered = set() if cut else _metered(row)
     items = []
     for line in one.draft.lines:
         amount = _our_amount(line, metered, row, one.draft.period_id)
@@ -175,6 +181,10 @@ def _create(item: StripeItem) -> str:
     goes_on = StripeSubscription.objects.filter(organization_id=item.organization_id, ended_at=None).exists()
     if draft is None and not goes_on and item.amount_minor > 0:
         alone: Any = {"customer": customer, "auto_advance": True, "pending_invoice_items_behavior": "include"}
+        # Checkout sets the card on the subscription, which has ended, not on the customer.
+        ended = plain(client.v1.subscriptions.retrieve(item.stripe_subscription.stripe_id))
+        if card := stripe_id_of(ended.get("default_payment_method")):
+            alone["default_payment_method"] = card
         client.v1.invoices.create(alone, once("alone", item.pk))
     return made.id
 

@@ -15,11 +15,11 @@ from django.db import transaction
 
 from accounts.models import Organization
 from billing.collection import after_payment, tell_payment
-from billing.models import StripeCustomer, StripePrice, StripeSubscription
+from billing.models import LineKind, StripeCustomer, StripeItem, StripePrice, StripeSubscription
 from billing.states import PaymentEvent
-from billing.stripe.client import plain, stripe_client
+from billing.stripe.client import plain, stripe_client, stripe_id_of
 from billing.stripe.customers import card_words, find_organization
-from plans.models import PlanVersion, Subscription
+from plans.models import Period, PlanVersion, Subscription
 from plans.paid import end_subscription, subscribe_paid
 from plans.services import NothingToChange, cancel_subscription, undo_cancellation
 
@@ -28,6 +28,7 @@ Json = Mapping[str, Any]
 
 OVER = ("canceled", "incomplete_expired")
 PAYS = ("trialing", "active", "past_due", "unpaid", "paused")
+CREDIT_ITEM, CREDIT_AMOUNT = "farebox_credit_item", "farebox_credit"  # metadata of what an upgrade made
 EXPAND = ["default_payment_method", "customer.invoice_settings.default_payment_method"]
 
 
@@ -85,6 +86,7 @@ def _adopt(
     if other := replaced.exclude(stripe_id=replaces).first():
         _refuse_second(data, other)
         return None
+    closed = replaced.select_related("version__plan").first()
     # Ended before the old one is cancelled at Stripe: its event then closes no door.
     if replaced.update(ended_at=begun, status="canceled"):
         transaction.on_commit(lambda: end_at_stripe(replaces), robust=True)
@@ -96,6 +98,8 @@ def _adopt(
         by=None,
         at=at,
     )
+    if closed is not None:
+        _remember_credit(closed, data, begun, at)
     return StripeSubscription(
         organization=organization,
         subscription=subscription,
@@ -103,6 +107,25 @@ def _adopt(
         stripe_id=data["id"],
         started_at=begun,
     )
+
+
+def _remember_credit(closed: StripeSubscription, data: Json, begun: datetime, at: datetime) -> None:
+    """The statement of the period that an upgrade closed says the same credit; what it says more or less goes as another item.
+    Read from the subscription, so that it is known also where the act that made it crashed."""
+    item_id = data["metadata"].get(CREDIT_ITEM)
+    if not item_id:
+        return
+    periods = Period.objects.filter(subscription_id=closed.subscription_id, starts_at__lt=begun)
+    StripeItem.objects.create(
+        organization_id=closed.organization_id, stripe_subscription=closed, period=periods.latest("starts_at"),
+        kind=LineKind.FEE_CREDIT, text=credit_text(closed), amount_minor=-int(data["metadata"][CREDIT_AMOUNT]),
+        currency=closed.version.currency, created_at=at, sent_at=at, stripe_id=item_id,
+    )  # fmt: skip
+
+
+def credit_text(row: StripeSubscription) -> str:
+    """As on our statement."""
+    return f"{row.version.plan.name}, unused part of the fee"
 
 
 def end_at_stripe(stripe_id: str) -> None:
@@ -133,7 +156,7 @@ def _store(row: StripeSubscription, data: Json, at: datetime) -> None:
     row.status, row.synced_at = data["status"], at
     row.current_period_start, row.current_period_end = period_of(data)
     row.cancels_at = moment(data.get("cancel_at"))
-    if data.get("cancel_at_period_end"):
+    if row.cancels_at is None and data.get("cancel_at_period_end"):
         row.cancels_at = row.current_period_end
     was_open = row.ended_at is None
     if data["status"] in OVER and was_open:
@@ -144,7 +167,7 @@ def _store(row: StripeSubscription, data: Json, at: datetime) -> None:
 
 
 def _follow_status(row: StripeSubscription, organization: Organization, at: datetime) -> None:
-    if row.status in ("past_due", "unpaid"):
+    if row.status in ("past_due", "unpaid", "paused"):  # paused: a trial that ended without a card
         tell_payment(organization, PaymentEvent.OVERDUE, by=None, at=at)
     elif row.status in ("active", "trialing"):
         after_payment(organization, by=None, at=at)
@@ -176,8 +199,3 @@ def _version(data: Json) -> PlanVersion | None:
     prices = [item["price"]["id"] for item in data["items"]["data"]]
     found = StripePrice.objects.filter(stripe_id__in=prices).select_related("version__plan").first()
     return found.version if found is not None else None
-
-
-def stripe_id_of(found: Any) -> str:
-    """An id, whether the object came expanded or not."""
-    return str(found["id"] if isinstance(found, Mapping) else found or "")
