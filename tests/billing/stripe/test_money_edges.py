@@ -1,0 +1,120 @@
+"""Money where the two sides part: unpaid fees, crashes between the sides, ends in mid-period, payers by hand who take a card."""
+
+from datetime import timedelta
+
+import pytest
+
+from billing.models import LineKind, StripeItem
+from billing.statements import finalise_due
+from billing.stripe.changes import PaymentOwed, change_paid_plan, upgrade_price
+from billing.stripe.client import stripe_client
+from billing.stripe.items import send_items
+from plans.models import Subscription
+from plans.queries import newest_version
+from plans.services import activate_subscription, roll_periods
+from tests.billing.stripe.conftest import Standin
+from tests.billing.stripe.payer import Payer
+from tests.billing.stripe.test_invoices_equal import use
+from tests.billing.stripe.test_subscriptions import _use_card
+
+pytestmark = pytest.mark.django_db(transaction=True)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+@pytest.fixture
+def new(stripe_standin: Standin) -> Payer:
+    return Payer.start(stripe_standin)
+
+
+@pytest.fixture
+def payer(new: Payer) -> Payer:
+    """Alice on Starter, whose first paid month runs."""
+    new.subscribe()
+    new.pass_time(14 * DAY + 2 * HOUR)
+    new.hear()
+    return new
+
+
+def test_a_fee_that_nobody_paid_is_not_given_back_by_an_upgrade(payer: Payer) -> None:
+    _use_card(payer, "pm_card_chargeCustomerFail")
+    payer.pass_time(timedelta(days=31, hours=2))
+    payer.hear()
+    _use_card(payer, "pm_card_visa")
+    roll_periods(at=payer.at)
+
+    with pytest.raises(PaymentOwed):
+        change_paid_plan(
+            organization=payer.organization, version=newest_version("professional"), by=None, at=payer.at
+        )
+
+    assert not StripeItem.objects.exists()
+    assert payer.row.version.plan.slug == "starter"
+
+
+def test_a_crash_after_stripe_made_the_upgrade_gives_the_credit_once(
+    payer: Payer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payer.pass_time(10 * DAY)
+    professional = newest_version("professional")
+    price = upgrade_price(payer.row, professional, at=payer.at.replace(microsecond=0))
+    with monkeypatch.context() as crash:
+        crash.setattr("billing.stripe.changes.apply_subscription", _crash)
+        with pytest.raises(RuntimeError):
+            change_paid_plan(organization=payer.organization, version=professional, by=None, at=payer.at)
+    payer.hear()
+    assert payer.row.version == professional
+
+    payer.pass_time(HOUR)
+    finalise_due(at=payer.at)
+
+    given = StripeItem.objects.filter(kind=LineKind.FEE_CREDIT).values_list("amount_minor", flat=True)
+    assert abs(sum(given) + price.credit_minor) <= 1  # the seconds between the preview and the act
+    assert given[0] < 0
+
+
+def test_usage_before_an_end_at_once_is_asked_for(payer: Payer) -> None:
+    use(payer, 60_000)
+    payer.pass_time(5 * DAY)
+    stripe_client().v1.subscriptions.cancel(payer.row.stripe_id)
+    payer.hear()
+    payer.pass_time(HOUR)
+    finalise_due(at=payer.at)
+    send_items(at=payer.at)
+    payer.pass_time(2 * HOUR)
+    payer.hear()
+
+    assert payer.invoices[-1].total_minor == 1_000
+    assert payer.invoices[-1].state == "paid"
+
+
+def test_who_paid_by_hand_has_the_months_of_the_card_from_then_on(stripe_standin: Standin) -> None:
+    payer = Payer.start(stripe_standin, plan="starter")
+    activate_subscription(subscription=payer.subscription, by=None, at=payer.at)
+    payer.pass_time(20 * DAY)
+    roll_periods(at=payer.at)
+
+    row = payer.subscribe()
+
+    period = Subscription.objects.get().periods.get(starts_at__lte=payer.at, ends_at__gt=payer.at)
+    assert (period.starts_at, period.ends_at) == (row.current_period_start, row.current_period_end)
+
+
+def test_a_downgrade_in_a_trial_leaves_the_trial(new: Payer) -> None:
+    row = new.subscribe("professional")
+    change_paid_plan(organization=new.organization, version=newest_version("starter"), by=None, at=new.at)
+    new.hear()
+    assert (new.row.status, new.row.current_period_end) == ("trialing", row.current_period_end)
+
+
+def test_a_downgrade_to_free_charges_nothing_any_more(payer: Payer) -> None:
+    change_paid_plan(organization=payer.organization, version=newest_version("free"), by=None, at=payer.at)
+    charged = sum(invoice.total_minor for invoice in payer.invoices)
+    payer.pass_time(timedelta(days=32))
+    roll_periods(at=payer.at)
+    payer.hear()
+    assert payer.subscription.version.plan.slug == "free"
+    assert sum(invoice.total_minor for invoice in payer.invoices) == charged
+
+
+def _crash(*_: object, **__: object) -> None:
+    raise RuntimeError("the process ends here")
