@@ -1,0 +1,135 @@
+"""The payment card of the plan page, the price of an upgrade, and the button that ends a month beside the stand-in only."""
+
+from datetime import timedelta
+
+import pytest
+from django.conf import LazySettings
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from billing.models import StripeCustomer, StripePrice, StripeSubscription
+from billing.stripe.changes import upgrade_price
+from core.clock import now
+from core.money import format_money
+from plans.queries import current_subscription, newest_version
+from plans.services import activate_subscription
+from tests.cast import Cast, create_cast
+from tests.factories import create_user
+
+pytestmark = pytest.mark.django_db
+ADD_CARD, PORTAL = "Add a payment method", "Card, address and tax number"
+
+
+@pytest.fixture
+def cast(settings: LazySettings) -> Cast:
+    settings.STRIPE_SECRET_KEY = "sk_test_" + "4eC39HqLyjWDarjtT1zdp7dc"
+    return create_cast()
+
+
+def price_at_stripe(cast: Cast) -> None:
+    version = current_subscription(cast.northwind, at=now()).version
+    StripePrice.objects.create(version=version, stripe_id="price_test_fee")
+
+
+def pays(cast: Cast) -> StripeSubscription:
+    """Northwind pays by card: the state that Checkout leaves behind."""
+    price_at_stripe(cast)
+    subscription = activate_subscription(
+        subscription=current_subscription(cast.northwind, at=now()), by=None, at=now()
+    )
+    StripeCustomer.objects.create(
+        organization=cast.northwind, stripe_id="cus_test", card="Visa ending in 4242"
+    )
+    return StripeSubscription.objects.create(
+        organization=cast.northwind, subscription=subscription, version=subscription.version, stripe_id="sub_test",
+        status="active", started_at=subscription.started_at, synced_at=now(),
+        current_period_end=now() + timedelta(days=20),
+    )  # fmt: skip
+
+
+def page(client: Client, url: str = "/plan/") -> str:
+    answer = client.get(url)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_without_stripe_there_is_no_card(cast: Cast, client: Client, settings: LazySettings) -> None:
+    settings.STRIPE_SECRET_KEY = ""
+    price_at_stripe(cast)
+    client.force_login(cast.alice)
+    shown = page(client)
+    assert "payment-heading" not in shown
+    assert ADD_CARD not in shown
+
+
+def test_who_can_pay_is_asked_for_a_card(cast: Cast, client: Client) -> None:
+    price_at_stripe(cast)
+    client.force_login(cast.alice)
+    shown = page(client)
+    assert ADD_CARD in shown
+    assert PORTAL not in shown
+
+
+def test_who_pays_sees_the_card_and_the_next_charge(cast: Cast, client: Client) -> None:
+    pays(cast)
+    client.force_login(cast.alice)
+    shown = page(client)
+    assert ADD_CARD not in shown
+    for text in ("Visa ending in 4242", "Charged by itself", PORTAL):
+        assert text in shown
+
+
+def test_who_cancelled_is_charged_no_more(cast: Cast, client: Client) -> None:
+    row = pays(cast)
+    row.cancels_at = row.current_period_end
+    row.save()
+    client.force_login(cast.alice)
+    assert "Nothing more is charged" in page(client)
+
+
+def test_developers_have_no_buttons_and_may_not_pay(cast: Cast, client: Client) -> None:
+    price_at_stripe(cast)
+    client.force_login(cast.bob)
+    shown = page(client)
+    assert "payment-heading" in shown
+    assert ADD_CARD not in shown
+    for name in ("plan-pay", "payment-portal"):
+        assert client.post(reverse(f"dashboard:{name}")).status_code == 403
+
+
+def test_an_upgrade_names_what_is_paid_now(
+    cast: Cast, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, at = pays(cast), now()
+    monkeypatch.setattr("dashboard.views.plan.now", lambda: at)
+    price = upgrade_price(row, newest_version("professional"), at=at)
+    client.force_login(cast.alice)
+    shown = page(client, reverse("dashboard:plan-change", args=["professional"]))
+    assert f"Pay {format_money(price.due_minor, price.currency)} and change" in shown
+
+
+def test_the_plan_page_asks_as_often_with_a_card_as_without(cast: Cast, client: Client) -> None:
+    price_at_stripe(cast)
+    client.force_login(cast.alice)
+    page(client)
+    with CaptureQueriesContext(
+        connection,
+    ) as without:
+        page(client)
+    StripePrice.objects.all().delete()
+    pays(cast)
+    with CaptureQueriesContext(connection) as with_card:
+        page(client)
+    assert len(with_card) <= len(without) + 1
+
+
+def test_a_month_ends_early_only_beside_the_stand_in(cast: Cast, client: Client) -> None:
+    pays(cast)
+    client.force_login(create_user("staff@farebox.example", is_staff=True))
+    url = reverse("dashboard:staff-month-end", args=[cast.northwind.public_id])
+    assert client.post(url).status_code == 404
+    assert client.get(url).status_code == 405
+    client.force_login(cast.alice)
+    assert client.post(url).status_code == 404
