@@ -19,7 +19,7 @@ from accounts.permissions import check_can_decide_plan
 from billing.collection import failed_invoices
 from billing.models import StripeSubscription
 from billing.stripe.checkout import checkout_items, paying
-from billing.stripe.client import for_people, once, plain, stripe_client
+from billing.stripe.client import for_people, once, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.sync import (
     CREDIT_AMOUNT,
@@ -27,7 +27,6 @@ from billing.stripe.sync import (
     EXPAND,
     apply_subscription,
     credit_text,
-    stripe_id_of,
 )
 from core.errors import PortalError
 from core.one_by_one import one_by_one
