@@ -268,6 +268,7 @@ INVOICE_PAY_TO = env.str("FAREBOX_INVOICE_PAY_TO", default="").replace("|", "\n"
 # Without a key nothing is asked of Stripe: free plans and collection by hand work.
 STRIPE_SECRET_KEY: str = env.str("STRIPE_SECRET_KEY", default="")
 STRIPE_WEBHOOK_SECRET: str = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_THIN_WEBHOOK_SECRET: str = env.str("STRIPE_THIN_WEBHOOK_SECRET", default="")
 if STRIPE_SECRET_KEY and not STRIPE_WEBHOOK_SECRET:
     raise ImproperlyConfigured("STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not (docs/stripe.md).")
 STRIPE_API_VERSION = "2026-05-27.dahlia"

@@ -17,7 +17,7 @@ from billing.stripe.client import (
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.sync import sync_subscription
 from core.errors import PortalError
-from plans.models import PlanVersion, Subscription, SubscriptionStatus
+from plans.models import PlanVersion, Subscription, SubscriptionStatus, VersionState
 
 # Checkout takes no end of a trial that is nearer than two days; some minutes are left for typing.
 SHORTEST_TRIAL = timedelta(hours=48, minutes=30)
@@ -69,6 +69,8 @@ def start_checkout(
     if not is_configured():
         raise StripeNotConfigured("The operator has to set STRIPE_SECRET_KEY (docs/stripe.md).")
     with customer_lock(organization.pk):
+        if version.state != VersionState.PUBLISHED and not _is_on(organization, version):
+            raise PlanNotAtStripe("This list is no longer sold: choose a plan.")
         if paying(organization) is not None:
             raise AlreadyPaying("Change the plan instead.")
         customer = ensure_customer(organization)
@@ -128,6 +130,12 @@ def checkout_items(version: PlanVersion) -> list[Any]:
     if not prices:
         raise PlanNotAtStripe("The operator has to run `manage.py stripe_catalogue apply`.")
     return [{"price": price.stripe_id} | ({} if price.component_id else {"quantity": 1}) for price in prices]
+
+
+def _is_on(organization: Organization, version: PlanVersion) -> bool:
+    """Who is on a list that is no longer sold may stay on it."""
+    rows = Subscription.objects.for_organization(organization)
+    return rows.filter(ended_at=None, version=version).exists()
 
 
 def _trial_end(organization: Organization, version: PlanVersion, at: datetime) -> datetime | None:

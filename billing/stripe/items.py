@@ -15,6 +15,7 @@ from django.db import transaction
 from billing.documents import Issued
 from billing.drafts import DraftLine
 from billing.models import (
+    FindingKind,
     LineKind,
     Statement,
     StripeCustomer,
@@ -25,6 +26,7 @@ from billing.models import (
 )
 from billing.stripe.client import is_away, once, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import customer_lock
+from billing.stripe.findings import open_finding
 from billing.stripe.usage import fill_to_statements
 from core.any_of import any_of
 from core.one_by_one import one_by_one
@@ -156,7 +158,11 @@ def send_item(pk: int, at: datetime) -> bool:
                 raise
             item.error = str(error)[:300]
             item.save(update_fields=["error"])
-            log.error("stripe_item_refused", item=pk, error=str(error))
+            open_finding(
+                kind=FindingKind.INVOICE, subject=f"item {item.pk}", at=at, organization_id=item.organization_id,
+                text=f"Stripe refused an item of ours, bill it by hand: {item.text}: {error}",
+                ours={"line": item.text, "amount_minor": item.amount_minor}, theirs={"error": item.error},
+            )  # fmt: skip
             return False
         item.sent_at = at
         item.save(update_fields=["stripe_id", "sent_at"])
@@ -174,10 +180,17 @@ def _create(item: StripeItem) -> str:
         "description": item.text,
         "metadata": {"farebox_item": str(item.pk)},
     }
+    if there := _already_there(client, customer, item):
+        return there
     draft = _draft(item)
-    if draft is not None:
-        params["invoice"] = draft.stripe_id
-    made = client.v1.invoice_items.create(params, once("item", item.pk))
+    try:
+        on_draft = params | ({"invoice": draft.stripe_id} if draft is not None else {})
+        made = client.v1.invoice_items.create(on_draft, once("item", item.pk, draft or "next"))
+    except stripe.InvalidRequestError:
+        if draft is None:
+            raise
+        draft = None  # it was finalised just now
+        made = client.v1.invoice_items.create(params, once("item", item.pk, "next"))
     goes_on = StripeSubscription.objects.filter(organization_id=item.organization_id, ended_at=None).exists()
     if draft is None and not goes_on and item.amount_minor > 0:
         alone: Any = {"customer": customer, "auto_advance": True, "pending_invoice_items_behavior": "include"}
@@ -187,6 +200,16 @@ def _create(item: StripeItem) -> str:
             alone["default_payment_method"] = card
         client.v1.invoices.create(alone, once("alone", item.pk))
     return made.id
+
+
+def _already_there(client: stripe.StripeClient, customer: str, item: StripeItem) -> str:
+    """The id of an item that Stripe has although we did not get its answer; '' where there is none."""
+    since = {"gte": int(item.created_at.timestamp()) - 3600}
+    listed: Any = {"customer": customer, "created": since, "limit": 100}
+    for one in client.v1.invoice_items.list(listed).auto_paging_iter():
+        if (plain(one).get("metadata") or {}).get("farebox_item") == str(item.pk):
+            return one.id
+    return ""
 
 
 def _draft(item: StripeItem) -> StripeInvoice | None:

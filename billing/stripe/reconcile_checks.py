@@ -23,11 +23,11 @@ from billing.models import (
     UsageState,
 )
 from billing.stripe.changes import follow_at_stripe
-from billing.stripe.client import plain, stripe_client
+from billing.stripe.client import plain, stripe_client, stripe_id_of
 from billing.stripe.invoices import sync_invoice
 from billing.stripe.items import send_item
 from billing.stripe.sink import StripeSink
-from billing.stripe.sync import PAYS, end_at_stripe, moment, period_of, stripe_id_of, sync_subscription
+from billing.stripe.sync import PAYS, end_at_stripe, moment, period_of, sync_subscription
 
 Json = dict[str, Any]
 LOOK_BACK = timedelta(days=40)  # invoices that are neither drafts nor open

@@ -9,9 +9,8 @@ from billing.statements import finalise_due
 from billing.stripe.changes import PaymentOwed, change_paid_plan, upgrade_price
 from billing.stripe.client import stripe_client
 from billing.stripe.items import send_items
-from plans.models import Subscription
 from plans.queries import newest_version
-from plans.services import activate_subscription, roll_periods
+from plans.services import roll_periods
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import Payer
 from tests.billing.stripe.test_invoices_equal import use
@@ -85,18 +84,6 @@ def test_usage_before_an_end_at_once_is_asked_for(payer: Payer) -> None:
 
     assert payer.invoices[-1].total_minor == 1_000
     assert payer.invoices[-1].state == "paid"
-
-
-def test_who_paid_by_hand_has_the_months_of_the_card_from_then_on(stripe_standin: Standin) -> None:
-    payer = Payer.start(stripe_standin, plan="starter")
-    activate_subscription(subscription=payer.subscription, by=None, at=payer.at)
-    payer.pass_time(20 * DAY)
-    roll_periods(at=payer.at)
-
-    row = payer.subscribe()
-
-    period = Subscription.objects.get().periods.get(starts_at__lte=payer.at, ends_at__gt=payer.at)
-    assert (period.starts_at, period.ends_at) == (row.current_period_start, row.current_period_end)
 
 
 def test_a_downgrade_in_a_trial_leaves_the_trial(new: Payer) -> None:
