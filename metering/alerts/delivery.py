@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from django.db.models import F
 
 from metering.alerts.notices import webhook_url
-from metering.alerts.webhook import post_text
+from metering.alerts.webhook import host_of, post_text
 from metering.models import AlertDelivery, DeliveryState
 
 PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360))
@@ -26,6 +26,7 @@ def deliver(delivery_id: int, *, at: datetime) -> AlertDelivery | None:
         return None
     row = AlertDelivery.objects.select_related("organization").get(pk=delivery_id)
     url = webhook_url(row.organization)
+    row.recipient = host_of(url) or row.recipient  # the address may have been replaced since the last try
     posted = post_text(url, row.text)
     if posted.ok:
         row.state, row.next_at, row.done_at = DeliveryState.SENT, None, at
@@ -34,5 +35,5 @@ def deliver(delivery_id: int, *, at: datetime) -> AlertDelivery | None:
     else:
         row.next_at = at + PAUSES[row.attempts - 1]
     row.outcome = posted.words[:200] if url else "no webhook is set"
-    row.save(update_fields=["state", "next_at", "done_at", "outcome"])
+    row.save(update_fields=["recipient", "state", "next_at", "done_at", "outcome"])
     return row

@@ -104,6 +104,19 @@ def test_failures_are_tried_again_with_growing_pauses(listener: Listener) -> Non
 
 
 @pytest.mark.usefixtures("db", "inside")
+def test_a_row_names_the_host_that_was_told_in_the_end(listener: Listener) -> None:
+    row = waiting("http://127.0.0.2:9/hook")
+    deliver(row.pk, at=now())
+    row.refresh_from_db()
+    assert (row.state, row.recipient) == ("waiting", "127.0.0.2")
+    url = f"http://127.0.0.1:{listener.port}/hook"
+    set_webhook(organization=row.organization, url=url, by=None, at=now())
+    deliver(row.pk, at=row.next_at or now())
+    row.refresh_from_db()
+    assert (row.state, row.recipient) == ("sent", "127.0.0.1")
+
+
+@pytest.mark.usefixtures("db", "inside")
 def test_a_webhook_taken_away_is_not_called(listener: Listener) -> None:
     row = waiting(f"http://127.0.0.1:{listener.port}/hook")
     AlertSettings.objects.update(webhook_url="")
