@@ -114,7 +114,9 @@ class OpenedLine:
 
     @property
     def exact(self) -> Decimal:
-        """What its tiers add up to, before it was rounded to the currency's minor unit."""
+        """What its tiers add up to, before it was rounded to the currency's minor unit; without tiers, the one sum."""
+        if not self.line.tiers:
+            return to_major(self.line.amount_minor, self.document.currency)
         return add_shares([Share(tier.quantity, tier.amount) for tier in self.line.tiers]).amount
 
     @property

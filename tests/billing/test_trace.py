@@ -110,6 +110,7 @@ def test_the_commands_say_the_same() -> None:
     assert [one["amount"] for one in rows] == ["0.002"]
     calls = json.loads(run("explain", f"{statement.number}/2", "--hour", hour, "--json"))["rows"]
     assert [one["quantity"] for one in calls] == ["9999", "3"]
+    assert "Exactly $49.00, rounded once by $0.00" in run("explain", f"{statement.number}/1")
     with pytest.raises(CommandError, match="no tier 3; it has 2"):
         run("explain", f"{statement.number}/2", "--tier", "3")
     assert statement.number in run("trace", str(used.id))
