@@ -304,6 +304,10 @@ def test_the_command_asks_before_it_changes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("builtins.input", lambda _: "n")
     with pytest.raises(CommandError, match="Nothing was changed"):
         run("apply", str(tmp_path / "plans.toml"))
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.stdin", StringIO())
+    with pytest.raises(CommandError, match="say --yes where nobody can be asked"):
+        run("apply", str(tmp_path / "plans.toml"))
     assert not Meter.objects.exists()
     monkeypatch.setattr("builtins.input", lambda _: "y")
     run("apply", str(tmp_path / "plans.toml"))

@@ -48,11 +48,18 @@ class Command(BaseCommand):
             self.stdout.write("Nothing differs.")
         elif not apply:
             sys.exit(DIFFERS)
-        elif yes or input(f"Apply {len(changes)} changes? [y/N] ").strip().lower() in ("y", "yes"):
+        elif yes or _agreed(f"Apply {len(changes)} changes? [y/N] "):
             for version in apply_catalogue(wanted, by=None, at=now()):
                 self.stdout.write(f"{version} is on sale.")
         else:
             raise CommandError("Nothing was changed.")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # nobody is there to answer
+        raise CommandError("Nothing was changed: say --yes where nobody can be asked.") from None
 
 
 def _read(file: Path) -> Catalogue:
