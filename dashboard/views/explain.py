@@ -12,6 +12,7 @@ from billing.explain import NEXT, NOW, OpenedLine, open_document, stored_documen
 from billing.margin_report import cost_of_call
 from billing.models import Statement
 from billing.trace import LATE, Trace, find_calls, trace
+from billing.wording import quantity_words
 from core.clock import now
 from core.errors import Forbidden, NotFound
 from core.money import format_price
@@ -165,6 +166,7 @@ def _found(request: HttpRequest, sought: str, found: list[Trace]) -> dict[str, o
         rows.append(
             {
                 "trace": one,
+                "counted": quantity_words(one.event.quantity, one.meter.unit if one.meter else ""),
                 "line_url": url.line if url else "",
                 "hour_url": url.of_calls(one.hour, None) if url else "",
                 "tiers": [

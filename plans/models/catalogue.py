@@ -40,7 +40,7 @@ class TimeUnit(models.TextChoices):
 
 
 ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
-CAPPABLE = (*ADDITIVE, Aggregation.MAX)  # what doors can bound before it happens (ENGINE.md, section 4)
+CAPPABLE = (*ADDITIVE, Aggregation.MAX)  # what Redis counts; doors bound the additive ones
 
 
 class Meter(models.Model):

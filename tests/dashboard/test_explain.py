@@ -120,6 +120,8 @@ def test_a_call_is_found_and_leads_to_its_line(customer: Customer, client: Clien
     assert "$0.001" in found
     assert links(found, f"/invoices/{statement.public_id}/lines/2/")
     assert "No call has this id" in read(client, "/usage/find/?find=req_nothing")
+    several = table(client, f"/invoices/{statement.public_id}/lines/2/calls/?hour=2026-02-10T09&format=csv")
+    assert " calls</dd>" in read(client, f"/usage/find/?find={several[0]['event']}")
     staff = create_user("staff@example.com", is_staff=True)
     client.force_login(staff)
     assert "Acme" in read(client, f"/staff/calls/?find={hours[-1]['event']}")
