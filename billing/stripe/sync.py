@@ -39,7 +39,11 @@ def moment(seconds: int | None) -> datetime | None:
 
 def sync_subscription(stripe_id: str, *, at: datetime) -> StripeSubscription | None:
     """Fetch a subscription and make what it says ours; None for one that is not ours. Raises stripe.StripeError."""
-    found = stripe_client().v1.subscriptions.retrieve(stripe_id, {"expand": EXPAND})
+    subscriptions = stripe_client().v1.subscriptions
+    try:
+        found = subscriptions.retrieve(stripe_id, {"expand": EXPAND})
+    except stripe.InvalidRequestError:  # of a customer that was deleted there is nothing to expand
+        found = subscriptions.retrieve(stripe_id)
     return apply_subscription(plain(found), at=at)
 
 
