@@ -19,6 +19,7 @@ import redis
 
 from deploy.local import testing
 from deploy.local.servers import Postgres, Server, Valkey
+from tests import flush
 from tests.browser import CHROMIUM, Browser
 from tests.demo import Demo
 
@@ -275,3 +276,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run stops its servers too
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_flush() -> None:
+    """Only what a transactional test filled is emptied after it."""
+    flush.install()

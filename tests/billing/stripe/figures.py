@@ -49,7 +49,10 @@ def measure(figure: Figure, *, is_quick: bool) -> tuple[str, bool]:
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *figure.selected,
         ]  # fmt: skip
         repeat = "1" if is_quick else str(figure.repeat)
-        environment = os.environ | {"FAREBOX_STRIPE_REPEAT": repeat}
+        environment = os.environ | {
+            "FAREBOX_STRIPE_REPEAT": repeat,
+            "FAREBOX_STRIPE_ORDERS": str(10 * int(repeat)),
+        }
         subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
         if not report.exists():
             return "not run (pytest did not start)", False

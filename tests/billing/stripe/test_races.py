@@ -19,7 +19,7 @@ from tests.billing.stripe.test_invoices_equal import use
 pytestmark = pytest.mark.django_db(transaction=True)
 DAY = timedelta(days=1)
 RUNS = int(
-    os.environ.get("FAREBOX_STRIPE_REPEAT", "2")
+    os.environ.get("FAREBOX_STRIPE_REPEAT", "1")
 )  # `python -m tests.billing.stripe.figures` asks for more
 
 
