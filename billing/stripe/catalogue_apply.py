@@ -29,7 +29,7 @@ from billing.stripe.catalogue_rows import (
     unused_versions,
     wanted_versions,
 )
-from billing.stripe.client import is_away, once, plain
+from billing.stripe.client import is_away, once, once_at, plain
 from plans.models import PlanVersion, PriceComponent
 
 log = structlog.get_logger(__name__)
@@ -119,7 +119,8 @@ class _Work:
         StripeProduct.objects.update_or_create(plan=version.plan, defaults={"stripe_id": stripe_id})
         wanted = product_fields(payload) | {"active": True}
         if differing(stripe_id, "", wanted, product_fields(theirs) | {"active": theirs["active"]}):
-            changed = self.account.api.products.update(stripe_id, wanted)  # type: ignore[arg-type]
+            key = once_at("product", stripe_id, at=self.at)
+            changed = self.account.api.products.update(stripe_id, wanted, key)  # type: ignore[arg-type]
             there[stripe_id] = plain(changed)
             self.applied.done.append(f"product {payload['name']} follows its plan ({stripe_id})")
         return stripe_id
@@ -143,7 +144,9 @@ class _Work:
             theirs = self.account.meters[made.id] = plain(made)
             self.applied.done.append(f"meter {event} made ({made.id})")
         elif theirs["status"] != "active":
-            woken = self.account.api.billing.meters.reactivate(theirs["id"])
+            woken = self.account.api.billing.meters.reactivate(
+                theirs["id"], options=once_at("meter", theirs["id"], at=self.at)
+            )
             theirs = self.account.meters[woken.id] = plain(woken)
             self.applied.done.append(f"meter {event} counts again ({woken.id})")
         if row is None:
@@ -210,7 +213,8 @@ class _Work:
     def _set_active(
         self, stripe_id: str, name: str, there: dict[str, dict[str, Any]], *, active: bool
     ) -> None:
-        self.account.api.prices.update(stripe_id, {"active": active})
+        key = once_at("price", stripe_id, active, at=self.at)
+        self.account.api.prices.update(stripe_id, {"active": active}, key)
         there[stripe_id]["active"] = active
         self.applied.done.append(f"{name} {'on' if active else 'off'} sale ({stripe_id})")
 

@@ -19,7 +19,7 @@ from accounts.permissions import check_can_decide_plan
 from billing.collection import failed_invoices
 from billing.models import StripeSubscription
 from billing.stripe.checkout import checkout_items, paying
-from billing.stripe.client import for_people, once, plain, stripe_client, stripe_id_of
+from billing.stripe.client import for_people, once, once_at, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.sync import (
     CREDIT_AMOUNT,
@@ -88,7 +88,7 @@ def change_paid_plan(
             _upgrade(organization, row, version, at)
         else:
             change_plan(subscription=row.subscription, version=version, by=by, at=at)
-            follow_at_stripe(Subscription.objects.get(pk=row.subscription_id), row)
+            follow_at_stripe(Subscription.objects.get(pk=row.subscription_id), row, at=at)
     return Subscription.objects.get(pk=row.subscription_id)
 
 
@@ -111,16 +111,16 @@ def follow_plans(*, at: datetime, limit: int = 200) -> int:
     cancels = Q(subscription__cancels_at=F("cancels_at")) | Q(subscription__cancels_at=None, cancels_at=None)
     differs = StripeSubscription.objects.filter(ended_at=None, subscription__ended_at=None)
     ids = differs.exclude(Q(waits | begun) & cancels).values_list("pk", flat=True)[:limit]
-    return one_by_one(ids, _follow_plan, failed="stripe_plan_not_followed")
+    return one_by_one(ids, lambda pk: _follow_plan(pk, at), failed="stripe_plan_not_followed")
 
 
-def _follow_plan(pk: int) -> bool:
+def _follow_plan(pk: int, at: datetime) -> bool:
     organization_id = StripeSubscription.objects.values_list("organization_id", flat=True).get(pk=pk)
     with customer_lock(organization_id):
         row = StripeSubscription.objects.select_related("subscription__next_version").get(pk=pk)
         if row.ended_at is not None or row.subscription.ended_at is not None:
             return False
-        follow_at_stripe(row.subscription, row)
+        follow_at_stripe(row.subscription, row, at=at)
     return True
 
 
@@ -131,7 +131,7 @@ def _both(organization: Organization, act: Any, by: User | None, at: datetime) -
         if row is None:
             raise NothingToChange
         subscription: Subscription = act(subscription=row.subscription, by=by, at=at)
-        follow_at_stripe(subscription, row)  # when it fails, ours is taken back with the transaction
+        follow_at_stripe(subscription, row, at=at)  # when it fails, ours is taken back with the transaction
     return subscription
 
 
@@ -184,26 +184,30 @@ def _upgrade(organization: Organization, row: StripeSubscription, version: PlanV
     apply_subscription(plain(made), at=at)
 
 
-def follow_at_stripe(subscription: Subscription, row: StripeSubscription) -> None:
+def follow_at_stripe(subscription: Subscription, row: StripeSubscription, *, at: datetime) -> None:
     """What waits on our side waits at Stripe: a cancellation, a change of plan, or nothing any more."""
     client = stripe_client()
     found = plain(client.v1.subscriptions.retrieve(row.stripe_id))
     if found.get("schedule"):
-        client.v1.subscription_schedules.release(str(found["schedule"]))
+        schedule = str(found["schedule"])
+        client.v1.subscription_schedules.release(schedule, options=once("release", schedule))
     end = subscription.cancels_at
     wanted = int(end.timestamp()) if end is not None else ""
     if (found.get("cancel_at") or "") != wanted:
         params: Any = {"cancel_at": wanted, "proration_behavior": "none"}
-        client.v1.subscriptions.update(row.stripe_id, params)
+        client.v1.subscriptions.update(row.stripe_id, params, once_at("end", row.stripe_id, wanted, at=at))
     if subscription.next_version is not None:
-        _schedule(client, row, subscription.next_version)
+        _schedule(client, row, subscription.next_version, at)
     row.cancels_at, row.next_version = end, subscription.next_version
     row.save(update_fields=["cancels_at", "next_version"])
 
 
-def _schedule(client: stripe.StripeClient, row: StripeSubscription, version: PlanVersion) -> None:
+def _schedule(
+    client: stripe.StripeClient, row: StripeSubscription, version: PlanVersion, at: datetime
+) -> None:
     """The present phase as it is until its end, then the other version's prices; no proration, and no schedule after that."""
-    made = plain(client.v1.subscription_schedules.create({"from_subscription": row.stripe_id}))
+    key = once_at("schedule", row.stripe_id, at=at)
+    made = plain(client.v1.subscription_schedules.create({"from_subscription": row.stripe_id}, key))
     phase = made["phases"][0]
     items = [
         {"price": item["price"]} | ({"quantity": item["quantity"]} if item.get("quantity") else {})
@@ -228,7 +232,7 @@ def _schedule(client: stripe.StripeClient, row: StripeSubscription, version: Pla
             },
         ],
     }
-    client.v1.subscription_schedules.update(made["id"], params)
+    client.v1.subscription_schedules.update(made["id"], params, once("phases", made["id"], version.pk))
 
 
 def _present(subscription: Subscription, at: datetime) -> Period:

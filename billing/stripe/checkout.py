@@ -10,6 +10,8 @@ from billing.stripe.client import (
     StripeNotConfigured,
     for_people,
     is_configured,
+    once,
+    once_at,
     plain,
     stripe_client,
     stripe_id_of,
@@ -76,7 +78,7 @@ def start_checkout(
         customer = ensure_customer(organization)
         sessions = stripe_client().v1.checkout.sessions
         for old in sessions.list({"customer": customer.stripe_id, "status": "open"}).auto_paging_iter():
-            sessions.expire(old.id)
+            sessions.expire(old.id, options=once("expire", old.id))
         metadata = {"farebox_organization": organization.public_id, "farebox_version": str(version.pk)}
         subscription: dict[str, Any] = {"metadata": metadata, "billing_mode": {"type": "flexible"}}
         if trial_end := _trial_end(organization, version, at):
@@ -92,7 +94,7 @@ def start_checkout(
             "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
             "cancel_url": cancel_url,
         }
-        made = sessions.create(params)
+        made = sessions.create(params, once_at("checkout", organization.public_id, version.pk, at=at))
     return str(made.url)
 
 
@@ -114,12 +116,13 @@ def finish_checkout(*, organization: Organization, session_id: str, at: datetime
 
 
 @for_people()
-def portal_url(*, organization: Organization, return_url: str, by: User | None) -> str:
+def portal_url(*, organization: Organization, return_url: str, by: User | None, at: datetime) -> str:
     """Stripe's customer portal: payment method, addresses, tax ids. Raises Forbidden, StripeAway or StripeRefused."""
     check_can_decide_plan(by, organization)
     customer = ensure_customer(organization)
     made = stripe_client().v1.billing_portal.sessions.create(
-        {"customer": customer.stripe_id, "return_url": return_url}
+        {"customer": customer.stripe_id, "return_url": return_url},
+        once_at("portal", organization.public_id, at=at),
     )
     return made.url
 

@@ -1,16 +1,19 @@
 """One way to Stripe: our pinned version, short time-outs, and what its errors mean for an act.
 
 Every write carries an idempotency key of ours, so that an act that is repeated has one effect (Stripe keeps keys for a day).
+DELETE takes none there: it is idempotent by itself. tests/test_stripe_writes.py holds this.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import stripe
 from django.conf import settings
 
+from core.clock import to_micros
 from core.errors import PortalError
 
 TIMEOUT_SECONDS = 20
@@ -66,6 +69,12 @@ def stripe_id_of(found: Any) -> str:
 def once(*parts: object) -> stripe.RequestOptions:
     """Options of a write that has one effect however often it is repeated; `parts` name the act and what it is about."""
     return {"idempotency_key": ":".join(["farebox", *map(str, parts)])}
+
+
+def once_at(*parts: object, at: datetime) -> stripe.RequestOptions:
+    """`once`, for an act that may truly be done again: the same change done, undone and done again is three acts. What it
+    would do twice when its answer was lost, its caller finds at Stripe before it asks again."""
+    return once(*parts, to_micros(at))
 
 
 def is_away(error: stripe.StripeError) -> bool:

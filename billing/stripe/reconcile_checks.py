@@ -23,7 +23,7 @@ from billing.models import (
     UsageState,
 )
 from billing.stripe.changes import follow_at_stripe
-from billing.stripe.client import plain, stripe_client, stripe_id_of
+from billing.stripe.client import once_at, plain, stripe_client, stripe_id_of
 from billing.stripe.invoices import sync_invoice
 from billing.stripe.items import send_item
 from billing.stripe.sink import StripeSink
@@ -93,7 +93,8 @@ def customers(look: Look) -> Iterator[Unlike]:
         elif (found.get("metadata") or {}).get("farebox_organization") != wanted:
 
             def mend(at: datetime, stripe_id: str = stripe_id, wanted: str = wanted) -> None:
-                look.api.customers.update(stripe_id, {"metadata": {"farebox_organization": wanted}})
+                sent: Any = {"metadata": {"farebox_organization": wanted}}
+                look.api.customers.update(stripe_id, sent, once_at("customer", stripe_id, at=at))
 
             yield _customer(row, f"{name} ({stripe_id}) does not carry {wanted} in its metadata.", mend)
 
@@ -168,7 +169,7 @@ def _going_on(row: StripeSubscription, data: Json) -> Iterator[Unlike]:
     if (reason := _schedule_differs(row, data)) and not names:
         yield Unlike(
             "subscription", FindingKind.SUBSCRIPTION, f"{key}:schedule", f"{key} {reason}.", owner,
-            lambda at: follow_at_stripe(row.subscription, row),
+            lambda at: follow_at_stripe(row.subscription, row, at=at),
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from accounts.models import Organization
 from billing.collection import after_payment, tell_payment
 from billing.models import LineKind, StripeCustomer, StripeItem, StripePrice, StripeSubscription
 from billing.states import PaymentEvent
-from billing.stripe.client import plain, stripe_client, stripe_id_of
+from billing.stripe.client import once, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import card_words, find_organization
 from plans.models import Period, PlanVersion, Subscription
 from plans.paid import end_subscription, subscribe_paid
@@ -152,7 +152,7 @@ def _refuse_second(data: Json, other: StripeSubscription) -> None:
         if intent := plain(payment)["payment"].get("payment_intent"):
             client.v1.refunds.create(
                 {"payment_intent": stripe_id_of(intent), "reason": "duplicate"},
-                {"idempotency_key": f"farebox:second:{data['id']}"},
+                once("second", data["id"], stripe_id_of(intent)),
             )
 
 

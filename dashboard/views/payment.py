@@ -67,7 +67,10 @@ def payment_return(request: MemberRequest) -> HttpResponse:
 def payment_portal(request: MemberRequest) -> HttpResponse:
     try:
         url = portal_url(
-            organization=request.organization, return_url=absolute("dashboard:plan"), by=request.user
+            organization=request.organization,
+            return_url=absolute("dashboard:plan"),
+            by=request.user,
+            at=now(),
         )
     except PortalError as error:
         messages.error(request, f"{error.title}. {error.detail}")

@@ -6,6 +6,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ TEST_KEY = "sk_test_" + "4eC39HqLyjWDarjtT1zdp7dc"
 
 
 class Standin:
-    """`url` answers as Stripe's API does; `control` is what the real one has nothing like (`/_standin/`)."""
+    """`url` answers as Stripe's API does; `control` is what the real one has nothing like (`/_standin/`). `writes`: what our
+    code posted in this test, with its idempotency keys."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.writes: list[tuple[str, str]] = []
 
     def control(self, path: str, method: str = "GET", sent: dict[str, Any] | None = None) -> Any:
         body = json.dumps(sent or {}).encode() if method != "GET" else None
@@ -56,7 +59,36 @@ def stripe_standin(
     monkeypatch.setattr(
         stripe, "api_base", standin_process.url
     )  # dj-stripe reads the setting when it is imported
+    sent = standin_process.writes = _record_writes(monkeypatch)
     yield standin_process
+    assert [where for where, key in sent if not key.startswith("farebox:")] == []
     found = standin_process.control("violations")
     assert found["judged"]
     assert found["violations"] == []
+
+
+def _record_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Each POST that code of `billing` sends, with its idempotency key. What tests send themselves is theirs, and meter events
+    have identifiers instead."""
+    sent: list[tuple[str, str]] = []
+    plain_request = stripe.RequestsClient.request
+
+    def request(self: Any, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
+        caller = _caller(sys._getframe(1))
+        if method == "post" and caller and not url.endswith("/billing/meter_events"):
+            sent.append((f"{caller} {url}", headers.get("Idempotency-Key", "")))
+        return plain_request(self, method, url, headers, post_data)
+
+    monkeypatch.setattr(stripe.RequestsClient, "request", request)
+    return sent
+
+
+def _caller(frame: FrameType | None) -> str:
+    """The first file outside the library on the way up, when it is one of `billing`; '' else."""
+    library = str(Path(stripe.__file__).parent)
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(library) or frame.f_code.co_filename == __file__
+    ):
+        frame = frame.f_back
+    name = frame.f_code.co_filename if frame is not None else ""
+    return name if name.startswith(str(ROOT / "billing")) else ""

@@ -148,6 +148,19 @@ def test_cancel_and_undo_on_both_sides(past_trial: Payer) -> None:
     assert (payer.row.cancels_at, payer.subscription.cancels_at) == (None, None)
 
 
+def test_done_undone_and_done_again_are_three_acts(past_trial: Payer, stripe_standin: Standin) -> None:
+    payer = past_trial
+    before = len(stripe_standin.writes)
+    for act in (cancel_paid_plan, keep_paid_plan, cancel_paid_plan):
+        act(organization=payer.organization, by=None, at=payer.at)
+        payer.hear()
+        payer.pass_time(timedelta(seconds=2))
+
+    keys = [key for _, key in stripe_standin.writes[before:]]
+    assert len(set(keys)) == len(keys) == 3
+    assert payer.row.cancels_at == payer.row.current_period_end
+
+
 def test_cancelled_at_stripe_is_cancelled_here_and_ends(past_trial: Payer) -> None:
     payer = past_trial
     stripe_client().v1.subscriptions.update(payer.row.stripe_id, {"cancel_at_period_end": True})
