@@ -10,6 +10,7 @@ class Card:
     attaches: bool = True
     charges: bool = True
     disputed: bool = False  # pays, and the money is asked back at once
+    asks: bool = False  # the bank wants each payment confirmed by its customer (3D Secure)
     code: str = ""
     decline: str = ""
     message: str = ""
@@ -45,6 +46,12 @@ CARDS = {
         code="processing_error",
     ),
     "4000000000000259": Card(disputed=True),
+    "4000002760003184": Card(
+        asks=True,
+        code="authentication_required",
+        decline="authentication_required",
+        message="Your card was declined. This transaction requires authentication.",
+    ),
     # Attaches, then every charge fails: the card of failed renewals.
     "4000000000000341": _refused("generic_decline", attaches=True),
 }
@@ -69,6 +76,7 @@ _TOKENS = {
     "chargeDeclinedIncorrectCvc": "4000000000000127",
     "chargeDeclinedProcessingError": "4000000000000119",
     "chargeCustomerFail": "4000000000000341",
+    "authenticationRequired": "4000002760003184",
 }
 
 

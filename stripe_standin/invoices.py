@@ -13,6 +13,7 @@ from stripe_standin.store import Obj
 from stripe_standin.world import DAY, World
 
 _EMBEDDED_LINES = 10
+_ASKS = "This payment requires additional user action before it can be completed successfully."
 # What subscriptions make of a payment and of its failure; filled by `dunning`.
 ON_PAID: list[Callable[[World, Obj], None]] = []
 ON_FAILED: list[Callable[[World, Obj], None]] = []
@@ -274,6 +275,8 @@ def attempt(world: World, invoice: Obj, method: Obj | None = None) -> bool:
     invoice["webhooks_delivered_at"] = world.now_for(invoice["customer"])
     for tell in ON_FAILED:
         tell(world, invoice)
+    if intent and intent["status"] == "requires_action":
+        world.emit("invoice.payment_action_required", invoice)
     return False
 
 
@@ -322,6 +325,9 @@ def pay(world: World, invoice: Obj, method: Obj | None = None, *, out_of_band: b
             "There is no default payment method set on this Customer or Invoice.",
             code="invoice_no_payment_method",
         )
+    intent = intent_of(world, invoice["id"])
+    if intent and intent["status"] == "requires_action":
+        raise StripeError(402, "card_error", _ASKS, code="invoice_payment_intent_requires_action")
     raise payments.declined(method)
 
 
@@ -329,7 +335,12 @@ def _cancel_payment(world: World, invoice: Obj) -> None:
     intent = intent_of(world, invoice["id"])
     now = world.now_for(invoice["customer"])
     if intent and intent["status"] not in ("succeeded", "canceled"):
-        intent |= {"status": "canceled", "canceled_at": now, "cancellation_reason": "void_invoice"}
+        intent |= {
+            "status": "canceled",
+            "canceled_at": now,
+            "cancellation_reason": "void_invoice",
+            "next_action": None,
+        }
         world.emit("payment_intent.canceled", intent)
     for payment in world.store.where("invoice_payment", invoice=invoice["id"], status="open"):
         payment["status"] = "canceled"

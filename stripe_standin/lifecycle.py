@@ -6,7 +6,7 @@ from typing import Any
 
 from stripe_standin import invoices, invoicing, payments, planning, pricing
 from stripe_standin.cards import of as card_of
-from stripe_standin.errors import invalid
+from stripe_standin.errors import StripeError, invalid
 from stripe_standin.invoicing import Line
 from stripe_standin.planning import Change, ItemChange, items_of, metered, price_of
 from stripe_standin.render import listing, shown, view
@@ -202,7 +202,11 @@ def _must_charge(world: World, subscription: Obj, customer: Obj) -> None:
             "This customer has no attached payment source or default payment method. Please consider adding a default payment method.",
             code="resource_missing",
         )
-    if not card_of(method["_number"]).charges:
+    card = card_of(method["_number"])
+    if card.asks:
+        text = "The payment method requires an authentication action."
+        raise StripeError(402, "card_error", text, code="subscription_payment_intent_requires_action")
+    if not card.charges:
         raise payments.declined(method)
 
 

@@ -113,8 +113,13 @@ def make_intent(world: World, *, amount: int, currency: str, customer: str | Non
 
 
 def charge(world: World, intent: Obj, method: Obj) -> bool:
-    """Confirm `intent` with `method`; True when the money came. Tells of the charge and of the intent."""
+    """Confirm `intent` with `method`; True when the money came. Tells of the charge and of the intent.
+
+    A card whose bank asks waits for `authenticated`, which holds for one payment."""
     card = cards.of(method["_number"])
+    if card.asks and not method.pop("_authenticated", False):
+        return _ask_the_bank(world, intent, method)
+    intent["next_action"] = None
     made = _charge(world, intent, method, card)
     intent["latest_charge"] = made["id"]
     if card.charges:
@@ -138,6 +143,37 @@ def charge(world: World, intent: Obj, method: Obj) -> bool:
     world.emit("charge.failed", made)
     world.emit("payment_intent.payment_failed", intent)
     return False
+
+
+def _ask_the_bank(world: World, intent: Obj, method: Obj) -> bool:
+    intent |= {
+        "status": "requires_action",
+        "payment_method": method["id"],
+        "next_action": {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect"}},
+    }
+    world.emit("payment_intent.requires_action", intent)
+    return False
+
+
+def authenticated(method: Obj, *, confirmed: bool = True) -> Obj:
+    """The customer has confirmed the next payment with the bank, or it needs to be asked (again)."""
+    method["_authenticated"] = confirmed
+    return method
+
+
+def refuse_to_confirm(world: World, intent: Obj) -> StripeError:
+    """The customer did not confirm: the intent waits for another method, or the same one again."""
+    text = "We are unable to authenticate your payment method. Please choose a different payment method and try again."
+    error = StripeError(402, "card_error", text, code="payment_intent_authentication_failure")
+    method = world.store.get("payment_method", intent["payment_method"])
+    intent |= {
+        "status": "requires_payment_method",
+        "payment_method": None,
+        "next_action": None,
+        "last_payment_error": error.body()["error"] | {"payment_method": _plain(method)},
+    }
+    world.emit("payment_intent.payment_failed", intent)
+    return error
 
 
 def _dispute(world: World, charge: Obj) -> Obj:

@@ -4,7 +4,7 @@ import re
 
 from stripe_standin import cards, payments
 from stripe_standin.errors import StripeError
-from stripe_standin.pages.html import Html, fill
+from stripe_standin.pages.html import Html, fill, many
 from stripe_standin.store import Obj
 from stripe_standin.world import World
 
@@ -40,3 +40,11 @@ def address(form: dict[str, str]) -> Obj | None:
     }
     found = {name: form.get(field) or None for name, field in names.items()}
     return {"line2": None, **found} if any(found.values()) else None
+
+
+def bank_form(amount: str, form: dict[str, str]) -> Html:
+    """The bank's question (3D Secure), with what was typed before kept."""
+    kept: list[dict[str, object]] = [
+        {"name": name, "value": value} for name, value in form.items() if name != "authenticate"
+    ]
+    return fill("_authenticate", amount=amount, kept=many("_hidden", kept))

@@ -1,6 +1,6 @@
 """The hosted Checkout page."""
 
-from stripe_standin import planning, pricing
+from stripe_standin import cards, payments, planning, pricing
 from stripe_standin.errors import StripeError
 from stripe_standin.pages import card
 from stripe_standin.pages.html import Html, fill, many, page, problem
@@ -8,6 +8,8 @@ from stripe_standin.pages.response import Page, redirect
 from stripe_standin.resources.checkout import complete, trial_end
 from stripe_standin.store import Obj
 from stripe_standin.world import World
+
+_NOT_CONFIRMED = "We are unable to authenticate your payment method. Please choose a different payment method and try again."
 
 
 def show(world: World, form: dict[str, str], identifier: str, trouble: str = "") -> Page:
@@ -80,6 +82,11 @@ def _address_values(form: dict[str, str]) -> dict[str, object]:
     return {name: form.get(field, "") for name, field in names.items()}
 
 
+def _ask_the_bank(session: Obj, form: dict[str, str]) -> Page:
+    amount = pricing.money(session["amount_total"] or 0, session["currency"] or "usd")
+    return page("authenticate", title="Your bank", form=card.bank_form(amount, form))
+
+
 def submit(world: World, form: dict[str, str], identifier: str) -> Page:
     session = world.store.get("checkout.session", identifier)
     if session["status"] != "open":
@@ -97,6 +104,15 @@ def submit(world: World, form: dict[str, str], identifier: str) -> Page:
             "tax_type": "eu_vat",
             "tax_value": form.get("taxId") or None,
         }
-        return redirect(complete(world, session, buyer, method))
+        if method is not None and cards.of(method["_number"]).asks:
+            if "authenticate" not in form:
+                return _ask_the_bank(session, form)
+            if form["authenticate"] != "complete":
+                raise StripeError(402, "card_error", _NOT_CONFIRMED)
+            payments.authenticated(method)
+        back = complete(world, session, buyer, method)
+        if method is not None:
+            payments.authenticated(method, confirmed=False)
+        return redirect(back)
     except StripeError as error:
         return show(world, form, identifier, str(error))

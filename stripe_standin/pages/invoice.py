@@ -29,11 +29,7 @@ def show(world: World, form: dict[str, str], identifier: str, secret: str, troub
         for line in invoices.lines_of(world, identifier)
     ]
     payable = invoice["status"] in ("open", "uncollectible")
-    form_part = (
-        fill("_pay", card=card.fields(form), due=pricing.money(invoice["amount_remaining"], currency))
-        if payable
-        else Html("")
-    )
+    form_part = _form(world, invoice, form) if payable else Html("")
     return page(
         "invoice",
         status=402 if trouble else 200,
@@ -53,9 +49,30 @@ def show(world: World, form: dict[str, str], identifier: str, secret: str, troub
     )
 
 
+def _form(world: World, invoice: Obj, form: dict[str, str]) -> Html:
+    due = pricing.money(invoice["amount_remaining"], invoice["currency"])
+    intent = invoices.intent_of(world, invoice["id"])
+    if intent and intent["status"] == "requires_action":
+        return card.bank_form(due, {})
+    return fill("_pay", card=card.fields(form), due=due)
+
+
+def _answer_the_bank(world: World, form: dict[str, str], invoice: Obj, secret: str) -> Page:
+    intent = invoices.intent_of(world, invoice["id"])
+    if intent and intent["status"] == "requires_action":
+        if form["authenticate"] != "complete":
+            error = payments.refuse_to_confirm(world, intent)
+            return show(world, {}, invoice["id"], secret, str(error))
+        method = world.store.get("payment_method", intent["payment_method"])
+        invoices.pay(world, invoice, payments.authenticated(method))
+    return redirect(f"/i/{invoice['id']}/{secret}")
+
+
 def submit(world: World, form: dict[str, str], identifier: str, secret: str) -> Page:
-    """Pay with a new card; it becomes the default of who pays."""
+    """Pay with a new card; it becomes the default of who pays. Or what the bank was told about the one before."""
     invoice = _invoice(world, identifier, secret)
+    if "authenticate" in form:
+        return _answer_the_bank(world, form, invoice, secret)
     customer = world.store.get("customer", invoice["customer"])
     try:
         method = payments.attach(world, card.read(world, form, world.now_for(customer["id"])), customer)

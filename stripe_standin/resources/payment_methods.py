@@ -283,7 +283,7 @@ def _confirm(world: World, intent: Obj) -> Obj:
         paid = invoices.attempt(world, world.store.get("invoice", intent["_invoice"]), method)
     else:
         paid = payments.charge(world, intent, method)
-    if not paid:
+    if not paid and intent["status"] != "requires_action":
         raise payments.declined(method, payment_intent=shown(world, intent))
     return intent
 
