@@ -25,7 +25,7 @@ def find_invitation(token: str) -> Invitation | None:
 
 
 def has_confirmed_address(user: User) -> bool:
-    """Live keys wait for this: an invoice has to reach somebody."""
+    """Live keys and payments wait for this: an invoice has to reach somebody."""
     return user.emailaddress_set.filter(verified=True).exists()
 
 

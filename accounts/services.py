@@ -213,7 +213,7 @@ def _has_member(organization: Organization, email: str) -> bool:
 
 def _locked(organization: Organization) -> Organization:
     """Acts on a team wait for each other: two owners may not leave at the same moment."""
-    return Organization.objects.select_for_update().get(pk=organization.pk)
+    return Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
 
 
 def _locked_membership(membership: Membership) -> Membership:

@@ -142,7 +142,7 @@ def end_grace(*, at: datetime, limit: int = 500) -> int:
 @transaction.atomic
 def _end_grace(organization_pk: int, since: datetime, at: datetime) -> bool:
     """Asked again under the lock: who paid meanwhile and owes anew has its days of grace."""
-    organization = Organization.objects.select_for_update().get(pk=organization_pk)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=organization_pk)
     subscription = _open_subscription(organization)
     if subscription is None or subscription.past_due_since is None or subscription.past_due_since > since:
         return False
@@ -153,7 +153,7 @@ def _end_grace(organization_pk: int, since: datetime, at: datetime) -> bool:
 def after_payment(organization: Organization, *, by: User | None, at: datetime) -> bool:
     """Tell the subscription when nothing is overdue any more: paid, credited or void."""
     # Locked before looking: another invoice that becomes past due meanwhile would be missed, and never looked at again.
-    Organization.objects.select_for_update().get(pk=organization.pk)
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     past_due = Invoice.objects.for_organization(organization).filter(state=InvoiceState.PAST_DUE)
     if past_due.exists() or failed_invoices(organization).exists():
         return False
@@ -167,7 +167,7 @@ def after_payment(organization: Organization, *, by: User | None, at: datetime) 
 @transaction.atomic
 def tell_payment(organization: Organization, event: PaymentEvent, *, by: User | None, at: datetime) -> bool:
     """The step that an event leads to, on the subscription that is open now, whichever the invoice was for."""
-    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     subscription = _open_subscription(organization)
     step = advance(subscription, event, by=by, at=at) if subscription is not None else None
     if step is not None and step.mail:

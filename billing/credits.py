@@ -105,6 +105,32 @@ def grant_credit(
 
 
 @transaction.atomic
+def draw_credit(
+    *, organization: Organization, currency: str, most_minor: int, by: User | None, at: datetime
+) -> tuple[CreditTransaction, int] | None:
+    """Take credit for a demand that another collector makes: at most this amount; the act and the amount, minor units. None
+    where there is no credit in the currency, or nothing to pay."""
+    lock_accounts([organization])
+    draws = _draws(organization, currency, most_minor, at)
+    if not draws:
+        return None
+    act = _move(organization, CreditTransactionKind.APPLY, draws, against=CreditAccount.APPLIED, by=by, at=at)
+    return act, -sum(draws.values())
+
+
+def _draws(
+    organization: Organization, currency: str, most_minor: int, at: datetime
+) -> dict[CreditGrant, int]:
+    """What each grant gives, as negative amounts: what expires first goes first."""
+    draws: dict[CreditGrant, int] = {}
+    for lot in credit_lots(organization, at=at):
+        if lot.grant.currency == currency and most_minor > 0:
+            draws[lot.grant] = -min(lot.left_minor, most_minor)
+            most_minor += draws[lot.grant]
+    return draws
+
+
+@transaction.atomic
 def apply_credit(*, invoice: Invoice, by: User | None, at: datetime) -> int:
     """Pay as much of an unpaid invoice as there is credit in its currency; how much, minor units.
 
@@ -112,12 +138,7 @@ def apply_credit(*, invoice: Invoice, by: User | None, at: datetime) -> int:
     """
     lock_accounts([invoice.organization])
     invoice.refresh_from_db()
-    draws: dict[CreditGrant, int] = {}
-    missing = invoice.due_minor
-    for lot in credit_lots(invoice.organization, at=at):
-        if lot.grant.currency == invoice.currency and missing > 0:
-            draws[lot.grant] = -min(lot.left_minor, missing)
-            missing += draws[lot.grant]
+    draws = _draws(invoice.organization, invoice.currency, invoice.due_minor, at)
     applied = -sum(draws.values())
     if applied:
         _move(

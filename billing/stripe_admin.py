@@ -8,7 +8,15 @@ from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from djstripe.models import Event, WebhookEventTrigger
 
-from billing.models import FindingKind, StripeFinding, StripeMeter, StripePrice, StripeProduct
+from billing.models import (
+    FindingKind,
+    StripeCredit,
+    StripeFinding,
+    StripeMeter,
+    StripePrice,
+    StripeProduct,
+    StripeUpgrade,
+)
 from billing.stripe.catalogue_sync import last_check
 from core.readonly_admin import ReadOnlyAdmin
 
@@ -87,6 +95,24 @@ class StripeFindingAdmin(CheckedAdmin):
     list_select_related = ("organization",)
     search_fields = ("public_id", "subject", "text", "organization__name")
     date_hierarchy = "opened_at"
+
+
+@admin.register(StripeUpgrade)
+class StripeUpgradeAdmin(ReadOnlyAdmin):
+    list_display = ("organization", "version", "state", "due_minor", "currency", "asked_at", "expires_at")
+    list_filter = ("state",)
+    list_select_related = ("organization", "version__plan")
+    search_fields = ("stripe_id", "organization__name")
+    date_hierarchy = "asked_at"
+
+
+@admin.register(StripeCredit)
+class StripeCreditAdmin(ReadOnlyAdmin):
+    list_display = ("organization", "invoice", "amount_minor", "currency", "created_at", "sent_at")
+    list_filter = (("sent_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("organization", "invoice")
+    search_fields = ("stripe_id", "organization__name", "invoice__number", "invoice__stripe_id")
+    date_hierarchy = "created_at"
 
 
 def hide_the_mirror() -> None:

@@ -12,7 +12,19 @@ from kombu.exceptions import OperationalError
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
 from billing.models import SimulationRun, SimulationState
-from billing.stripe import changes, compare, findings, items, publishing, reconcile, sender, usage
+from billing.stripe import (
+    changes,
+    compare,
+    findings,
+    items,
+    prepaid,
+    publishing,
+    reconcile,
+    sender,
+    sync,
+    upgrades,
+    usage,
+)
 from billing.stripe.client import is_configured
 from core.clock import EPOCH, now
 
@@ -101,8 +113,11 @@ def stripe_follow() -> None:
     if not is_configured():
         return
     at = now()
+    sync.end_replaced()
+    upgrades.follow_upgrades(at=at)
     changes.follow_plans(at=at)
     items.send_items(at=at)
+    prepaid.use_credit(at=at)
     compare.compare_invoices(at=at)
     findings.tell_staff(at=at)
 

@@ -8,7 +8,7 @@ from django.db.models import Q
 from accounts.models import Organization
 from billing.credits import Lot, credit_balances, credit_lots
 from billing.drafts import draft_lines
-from billing.models import CreditEntry, CreditTransaction, Invoice, InvoiceState, Statement
+from billing.models import CreditEntry, CreditTransaction, Invoice, InvoiceState, Statement, StripeCredit
 from billing.wording import DisplayLine, display_lines, period_words, statement_lines, title
 from core.money import format_money
 from metering.costs import period_cost
@@ -171,7 +171,7 @@ def credit_history(organization: Organization, *, limit: int = 50) -> list[Credi
     entries = (
         CreditEntry.objects.for_organization(organization)
         .filter(account="customer")
-        .select_related("transaction__invoice__statement", "grant")
+        .select_related("transaction__invoice__statement", "transaction__stripe_credit__invoice", "grant")
         .order_by("-transaction__at", "-pk")[:limit]
     )
     return [
@@ -182,4 +182,7 @@ def credit_history(organization: Organization, *, limit: int = 50) -> list[Credi
 
 def _reason(entry: CreditEntry) -> str:
     invoice = entry.transaction.invoice
-    return invoice.statement.number if invoice is not None else entry.grant.reason
+    if invoice is not None:
+        return invoice.statement.number
+    by_card: StripeCredit | None = getattr(entry.transaction, "stripe_credit", None)
+    return str(by_card.invoice) if by_card is not None else entry.grant.reason

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accounts.models import Organization
-from billing.models import PaymentEntry, StripeCustomer, StripeInvoice
+from billing.models import PaymentEntry, StripeCustomer, StripeInvoice, StripeUpgrade
 from billing.stripe.checkout import paying, takes_cards
+from billing.stripe.upgrades import waiting_upgrade
 from plans.models import Subscription
 
 TIMELINE_LENGTH = 20
@@ -13,7 +14,8 @@ TIMELINE_LENGTH = 20
 
 @dataclass(frozen=True, slots=True)
 class PaymentCard:
-    """`pays` a subscription runs at Stripe; `can_pay` the present plan can be paid by card now; `card` names the card."""
+    """`pays` a subscription runs at Stripe; `can_pay` the present plan can be paid by card now; `card` names the card;
+    `waits` is an upgrade that the customer has to confirm with the bank."""
 
     pays: bool
     can_pay: bool
@@ -21,6 +23,7 @@ class PaymentCard:
     card: str
     price: str
     next_charge: datetime | None
+    waits: StripeUpgrade | None = None
 
 
 def payment_card(organization: Organization, subscription: Subscription) -> PaymentCard | None:
@@ -37,6 +40,7 @@ def payment_card(organization: Organization, subscription: Subscription) -> Paym
         card=customer.card if customer is not None else "",
         price=str(subscription.version.plan.name),
         next_charge=row.current_period_end if row is not None and row.cancels_at is None else None,
+        waits=waiting_upgrade(organization) if row is not None else None,
     )
 
 

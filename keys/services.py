@@ -69,7 +69,7 @@ def issue_key(
     check_can_make_keys(by, organization)
     if mode == Mode.LIVE and by is not None and not by.is_staff and not has_confirmed_address(by):
         raise AddressNotConfirmed
-    Organization.objects.select_for_update().get(pk=organization.pk)
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if ApiKey.objects.for_organization(organization).usable(at).count() >= MAX_KEYS:
         raise KeyLimitReached
     if expires_at is not None and expires_at <= at:

@@ -116,7 +116,7 @@ def set_spend_cap(
     """Set, change or (None) remove one side's cap, with what is spent at this moment. Raises what `set_cap` raises."""
     check_can_set_cap(by, organization, side)
     # Locked before it is read what is spent: another cap, or another plan, may be set meanwhile.
-    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     spent_minor = spent_so_far_minor(organization, current_period(organization, at=at))
     return set_cap(
         organization=organization, side=side, amount_minor=amount_minor, spent_minor=spent_minor, by=by, at=at

@@ -73,7 +73,7 @@ def set_cap(
     was spent is still owed. Raises Forbidden, CapOutOfRange, CapUnchanged, and Period.DoesNotExist without a plan.
     """
     check_can_set_cap(by, organization, side)
-    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     period = current_period(organization, at=at)
     currency = period.version.currency
     _check_range(amount_minor)

@@ -71,7 +71,7 @@ def move_customers(
 def _move(subscription_pk: int, to_version: PlanVersion, by: User | None, at: datetime) -> bool:
     """The customer may have acted since the list was read: what it decided holds. Locks as the customer's acts do, the
     organization before its subscription, so that neither waits for the other for ever."""
-    Organization.objects.select_for_update().get(subscriptions=subscription_pk)
+    Organization.objects.select_for_update(no_key=True).get(subscriptions=subscription_pk)
     subscription = (
         Subscription.objects.select_for_update(of=("self",))
         .select_related("organization")

@@ -68,7 +68,8 @@ OWN = {
     "dashboard:alert-history", "dashboard:alert-create", "dashboard:alert-webhook",
     "dashboard:invoice-list", "dashboard:invoice-upcoming", "dashboard:credit", "dashboard:billing-account",
     "dashboard:call-find",
-    "dashboard:plan-pay", "dashboard:payment-return", "dashboard:payment-portal",
+    "dashboard:plan-pay", "dashboard:payment-return", "dashboard:payment-portal", "dashboard:upgrade-confirm",
+    "dashboard:upgrade-drop",
 }  # fmt: skip
 BY_ID = {
     "dashboard:alert-edit", "dashboard:alert-remove", "dashboard:alert-test", "dashboard:alert-lift", "dashboard:alert-mail",
@@ -89,7 +90,8 @@ NOT_FOR_DEVELOPERS = {
     "dashboard:alert-lift",
     "dashboard:plan-change", "dashboard:plan-cancel", "dashboard:plan-keep", "dashboard:invitation-create",
     "dashboard:invitation-revoke", "dashboard:member-role", "dashboard:member-remove", "dashboard:ownership-transfer",
-    "dashboard:cap-set", "dashboard:cap-remove", "dashboard:invoice-use-credit",
+    "dashboard:cap-set", "dashboard:cap-remove", "dashboard:invoice-use-credit", "dashboard:upgrade-confirm",
+    "dashboard:upgrade-drop",
 }  # fmt: skip
 
 pytestmark = pytest.mark.django_db

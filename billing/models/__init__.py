@@ -25,6 +25,7 @@ from billing.models.stripe import (
     FindingKind,
     PaymentEntry,
     PaymentKind,
+    StripeCredit,
     StripeCustomer,
     StripeFinding,
     StripeInvoice,
@@ -33,7 +34,9 @@ from billing.models.stripe import (
     StripePrice,
     StripeProduct,
     StripeSubscription,
+    StripeUpgrade,
     StripeUsage,
+    UpgradeState,
     UsageState,
 )
 
@@ -61,6 +64,7 @@ __all__ = [
     "StatementLine",
     "StatementState",
     "StatementTier",
+    "StripeCredit",
     "StripeCustomer",
     "StripeFinding",
     "StripeInvoice",
@@ -69,6 +73,8 @@ __all__ = [
     "StripePrice",
     "StripeProduct",
     "StripeSubscription",
+    "StripeUpgrade",
     "StripeUsage",
+    "UpgradeState",
     "UsageState",
 ]

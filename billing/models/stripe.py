@@ -114,6 +114,49 @@ class StripeSubscription(models.Model):
                 "subscription", condition=Q(ended_at=None), name="stripe_subscription_one_open"
             )
         ]
+        indexes = [
+            # Replaced by another one, and not known to have ended at Stripe: asked for by beat.
+            models.Index(
+                fields=["ended_at"],
+                condition=Q(ended_at__isnull=False) & ~Q(status__in=["canceled", "incomplete_expired"]),
+                name="stripe_subscription_to_end",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.stripe_id
+
+
+class UpgradeState(models.TextChoices):
+    WAITING = "waiting", "Waits for the customer's bank"
+    PAID = "paid", "Paid"
+    DROPPED = "dropped", "Not paid: nothing has changed"
+
+
+class StripeUpgrade(models.Model):
+    """An upgrade whose payment the customer has to confirm with the bank (3D Secure). Stripe's subscription of it is incomplete
+    until then; the plan changes when it is paid, and nothing does when it is not by `expires_at`."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="stripe_upgrades")
+    replaces = models.ForeignKey(StripeSubscription, models.PROTECT, related_name="+")
+    version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="+")
+    state = models.CharField(max_length=10, choices=UpgradeState.choices, default=UpgradeState.WAITING)
+    stripe_id = models.CharField(max_length=ID_LENGTH, unique=True, help_text="Stripe's subscription.")
+    url = models.URLField(max_length=2048, help_text="Stripe's page where the customer confirms.")
+    due_minor = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    asked_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    objects: ClassVar[TenantQuerySet["StripeUpgrade"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ["-asked_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                "organization", condition=Q(state="waiting"), name="stripe_upgrade_one_waits"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.stripe_id
@@ -191,6 +234,33 @@ class StripeItem(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class StripeCredit(models.Model):
+    """Prepaid credit that was used for an invoice of Stripe's: taken from the ledger with this row, then told to Stripe once, as
+    an amount on the customer's balance there, which its next invoices use up."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="stripe_credits")
+    invoice = models.OneToOneField(StripeInvoice, models.PROTECT, related_name="prepaid")
+    transaction = models.OneToOneField(
+        "billing.CreditTransaction", models.PROTECT, related_name="stripe_credit"
+    )
+    amount_minor = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+    stripe_id = models.CharField(max_length=ID_LENGTH, blank=True)
+
+    objects: ClassVar[TenantQuerySet["StripeCredit"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(amount_minor__gt=0), name="stripe_credit_positive")]
+        indexes = [
+            models.Index(fields=["created_at"], condition=Q(sent_at=None), name="stripe_credit_unsent")
+        ]
+
+    def __str__(self) -> str:
+        return self.stripe_id or str(self.pk)
 
 
 class PaymentKind(models.TextChoices):

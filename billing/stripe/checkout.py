@@ -5,6 +5,8 @@ from typing import Any
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
+from accounts.queries import has_confirmed_address
+from billing.accounts import get_account
 from billing.models import StripePrice, StripeSubscription
 from billing.stripe.client import (
     StripeNotConfigured,
@@ -23,6 +25,11 @@ from plans.models import PlanVersion, Subscription, SubscriptionStatus, VersionS
 
 # Checkout takes no end of a trial that is nearer than two days; some minutes are left for typing.
 SHORTEST_TRIAL = timedelta(hours=48, minutes=30)
+
+
+class AddressNotConfirmed(PortalError):
+    code, status = "address_not_confirmed", 403
+    title = "Confirm your address first: the payment waits for it"
 
 
 class AlreadyPaying(PortalError):
@@ -46,6 +53,13 @@ def takes_cards(version: PlanVersion) -> bool:
     return is_configured() and StripePrice.objects.filter(version=version).exists()
 
 
+def check_can_pay(by: User | None, organization: Organization) -> None:
+    """Raises Forbidden, or AddressNotConfirmed: as for live keys, an invoice has to reach somebody."""
+    check_can_decide_plan(by, organization)
+    if by is not None and not by.is_staff and not has_confirmed_address(by):
+        raise AddressNotConfirmed("Open the link in the mail that we sent you; Profile sends it again.")
+
+
 def paying(organization: Organization) -> StripeSubscription | None:
     """The organization's open subscription at Stripe."""
     rows = StripeSubscription.objects.for_organization(organization).filter(ended_at=None)
@@ -65,11 +79,12 @@ def start_checkout(
     """The address of a page of Stripe where the customer pays for this list; it leads back to `return_url`.
 
     A trial that goes on for more than two days goes on at Stripe. An earlier page that was not finished is closed. Raises
-    Forbidden, AlreadyPaying, PlanNotAtStripe, StripeNotConfigured, StripeAway or StripeRefused.
+    Forbidden, AddressNotConfirmed, AlreadyPaying, PlanNotAtStripe, StripeNotConfigured, StripeAway or StripeRefused.
     """
-    check_can_decide_plan(by, organization)
+    check_can_pay(by, organization)
     if not is_configured():
         raise StripeNotConfigured("The operator has to set STRIPE_SECRET_KEY (docs/stripe.md).")
+    get_account(organization)  # made before the lock: nobody waits for its row while Stripe is asked
     with customer_lock(organization.pk):
         if version.state != VersionState.PUBLISHED and not _is_on(organization, version):
             raise PlanNotAtStripe("This list is no longer sold: choose a plan.")
@@ -77,8 +92,10 @@ def start_checkout(
             raise AlreadyPaying("Change the plan instead.")
         customer = ensure_customer(organization)
         sessions = stripe_client().v1.checkout.sessions
+        closed = ""  # the page that this one follows: also within one second it is another act
         for old in sessions.list({"customer": customer.stripe_id, "status": "open"}).auto_paging_iter():
             sessions.expire(old.id, options=once("expire", old.id))
+            closed = old.id
         metadata = {"farebox_organization": organization.public_id, "farebox_version": str(version.pk)}
         subscription: dict[str, Any] = {"metadata": metadata, "billing_mode": {"type": "flexible"}}
         if trial_end := _trial_end(organization, version, at):
@@ -94,7 +111,7 @@ def start_checkout(
             "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
             "cancel_url": cancel_url,
         }
-        made = sessions.create(params, once_at("checkout", organization.public_id, version.pk, at=at))
+        made = sessions.create(params, once_at("checkout", organization.public_id, version.pk, closed, at=at))
     return str(made.url)
 
 

@@ -16,6 +16,7 @@ from billing.statements import finalise_statement
 from billing.stripe.checkout import paying
 from billing.stripe.customers import customer_lock
 from billing.stripe.items import send_items
+from billing.stripe.prepaid import use_credit
 from billing.stripe.sender import send_usage
 from billing.stripe.sync import sync_subscription
 from billing.stripe.usage import fill_periods
@@ -52,6 +53,7 @@ def end_month(*, organization: Organization, by: User | None, at: datetime) -> N
     finalise_statement(period=period, at=end + timedelta(minutes=settings.STATEMENT_GRACE_MINUTES))
     send_usage(at=at)
     send_items(at=at)
+    use_credit(at=at)
 
 
 def _control(path: str, sent: dict[str, Any]) -> None:

@@ -17,6 +17,10 @@ from billing.stripe.sync import moment
 Json = Mapping[str, Any]
 
 
+# Of a subscription's first invoice nothing is owed: until it is paid there is no subscription, and it is void after that.
+FIRST = "subscription_create"
+
+
 def sync_invoice(stripe_id: str, *, at: datetime) -> StripeInvoice | None:
     """Fetch an invoice and store it; None for one that is not ours. Raises stripe.StripeError."""
     return apply_invoice(plain(stripe_client().v1.invoices.retrieve(stripe_id)), at=at)
@@ -95,7 +99,7 @@ def _store(row: StripeInvoice, data: Json, at: datetime) -> None:
     row.finalised_at, row.paid_at = moment(times["finalized_at"]), moment(times["paid_at"])
     row.attempts = data["attempt_count"]
     row.next_attempt_at = moment(data.get("next_payment_attempt"))
-    if row.state == "open" and data["attempted"] and row.attempts:
+    if row.state == "open" and data["attempted"] and row.attempts and row.billing_reason != FIRST:
         row.failed_at = row.failed_at or at
     row.save()
 

@@ -18,7 +18,8 @@ from billing.collection import after_payment, tell_payment
 from billing.models import LineKind, StripeCustomer, StripeItem, StripePrice, StripeSubscription
 from billing.states import PaymentEvent
 from billing.stripe.client import once, plain, stripe_client, stripe_id_of
-from billing.stripe.customers import card_words, find_organization
+from billing.stripe.customers import card_words, find_organization, take_customer_lock
+from core.one_by_one import one_by_one
 from plans.models import Period, PlanVersion, Subscription
 from plans.paid import end_subscription, subscribe_paid
 from plans.services import NothingToChange, cancel_subscription, undo_cancellation
@@ -92,7 +93,9 @@ def _adopt(
         return None
     closed = replaced.select_related("version__plan").first()
     # Ended before the old one is cancelled at Stripe: its event then closes no door.
-    if replaced.update(ended_at=begun, status="canceled"):
+    if replaced.update(
+        ended_at=begun
+    ):  # its status is Stripe's word: until it is over there, beat asks again
         transaction.on_commit(lambda: end_at_stripe(replaces), robust=True)
     subscription = subscribe_paid(
         organization=organization,
@@ -135,11 +138,30 @@ def credit_text(row: StripeSubscription) -> str:
 def end_at_stripe(stripe_id: str) -> None:
     """End a subscription that another one has replaced: nothing is prorated, nothing is billed. Repeating it changes nothing.
 
-    When Stripe is away, the nightly comparison finds it."""
+    When Stripe is away, it raises; `end_replaced` asks again."""
     try:
         stripe_client().v1.subscriptions.cancel(stripe_id)  # neither prorated nor billed, by default
     except stripe.InvalidRequestError:
         log.info("stripe_subscription_ended_already", subscription=stripe_id)
+    StripeSubscription.objects.filter(stripe_id=stripe_id).exclude(ended_at=None).update(status="canceled")
+
+
+def end_replaced(*, limit: int = 200) -> int:
+    """End what was replaced here and is not known to be over at Stripe; how many. The rows are the queue: what fails is logged,
+    and asked for again by the next beat."""
+    waiting = StripeSubscription.objects.filter(ended_at__isnull=False).exclude(status__in=OVER)
+    ids = waiting.order_by("ended_at").values_list("pk", flat=True)[:limit]
+    return one_by_one(ids, _end_replaced, failed="stripe_subscription_not_ended")
+
+
+def _end_replaced(pk: int) -> bool:
+    organization_id, stripe_id = StripeSubscription.objects.values_list("organization_id", "stripe_id").get(
+        pk=pk
+    )
+    with transaction.atomic():
+        take_customer_lock(organization_id)
+        end_at_stripe(stripe_id)
+    return True
 
 
 def _refuse_second(data: Json, other: StripeSubscription) -> None:

@@ -1,5 +1,7 @@
 """To the payment pages and back: Checkout, and the customer portal for cards, addresses and tax ids."""
 
+from collections.abc import Callable
+
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
@@ -8,7 +10,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import Role
+from billing.models import StripeUpgrade, UpgradeState
 from billing.stripe.checkout import finish_checkout, portal_url, start_checkout
+from billing.stripe.upgrades import drop_upgrade, look_at_upgrade
 from core.clock import now
 from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
@@ -76,6 +80,35 @@ def payment_portal(request: MemberRequest) -> HttpResponse:
         messages.error(request, f"{error.title}. {error.detail}")
         return redirect("dashboard:plan")
     return ToStripe(url)
+
+
+@require_POST
+@member_page(*PAYERS)
+def upgrade_confirm(request: MemberRequest) -> HttpResponse:
+    """To the bank's question once more, unless it is answered: Stripe is asked, so that nobody waits for a webhook."""
+    return _after_looking(request, look_at_upgrade)
+
+
+@require_POST
+@member_page(*PAYERS)
+def upgrade_drop(request: MemberRequest) -> HttpResponse:
+    """Leave an upgrade that waits for the bank."""
+    return _after_looking(request, drop_upgrade)
+
+
+def _after_looking(request: MemberRequest, act: Callable[..., StripeUpgrade | None]) -> HttpResponse:
+    try:
+        found = act(organization=request.organization, by=request.user, at=now())
+    except PortalError as error:
+        messages.error(request, f"{error.title}. {error.detail}")
+        return redirect("dashboard:plan")
+    if found is not None and found.state == UpgradeState.WAITING:
+        return ToStripe(found.url)
+    if found is not None and found.state == UpgradeState.PAID:
+        messages.success(request, f"Thank you. {found.version.plan.name} it is.")
+    elif found is not None:
+        messages.info(request, "Nothing was charged, and your plan stays as it is.")
+    return redirect("dashboard:plan")
 
 
 def _version(request: MemberRequest) -> PlanVersion:

@@ -10,14 +10,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import Role
 from billing.adviser import find_advice
-from billing.stripe.changes import (
-    UpgradePrice,
-    cancel_paid_plan,
-    change_paid_plan,
-    keep_paid_plan,
-    upgrade_price,
-)
+from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
 from billing.stripe.checkout import paying, start_checkout, takes_cards
+from billing.stripe.upgrades import UpgradePrice, upgrade_price
 from core.clock import now
 from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
@@ -106,8 +101,7 @@ def plan_keep(request: MemberRequest) -> HttpResponse:
 def _change(request: MemberRequest, subscription: Subscription, version: PlanVersion, at: datetime) -> str:
     """Carry the change out, where it is paid; '' then. Else the address of the page where it is paid first."""
     if paying(request.organization) is not None:
-        change_paid_plan(organization=request.organization, version=version, by=request.user, at=at)
-        return ""
+        return change_paid_plan(organization=request.organization, version=version, by=request.user, at=at)
     if _needs_checkout(request, subscription, version, at):
         return start_checkout(
             organization=request.organization, version=version, return_url=absolute("dashboard:payment-return"),

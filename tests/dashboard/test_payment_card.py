@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from billing.models import StripeCustomer, StripePrice, StripeSubscription
+from billing.models import StripeCustomer, StripePrice, StripeSubscription, StripeUpgrade, UpgradeState
 from billing.stripe.changes import upgrade_price
 from core.clock import now
 from core.money import format_money
@@ -30,7 +30,7 @@ def cast(settings: LazySettings) -> Cast:
 
 def price_at_stripe(cast: Cast) -> None:
     version = current_subscription(cast.northwind, at=now()).version
-    StripePrice.objects.create(version=version, stripe_id="price_test_fee")
+    StripePrice.objects.get_or_create(version=version, stripe_id="price_test_fee")
 
 
 def pays(cast: Cast) -> StripeSubscription:
@@ -110,6 +110,67 @@ def test_an_upgrade_names_what_is_paid_now(
     assert f"Pay {format_money(price.due_minor, price.currency)} and change" in shown
 
 
+def waiting(cast: Cast) -> StripeUpgrade:
+    return StripeUpgrade.objects.create(
+        organization=cast.northwind, replaces=pays(cast), version=newest_version("professional"),
+        stripe_id="sub_waits", url="https://stripe.test/i/1", due_minor=15_000, currency="USD", asked_at=now(),
+        expires_at=now() + timedelta(minutes=30),
+    )  # fmt: skip
+
+
+def test_an_upgrade_that_waits_for_the_bank_is_shown_until_stripe_tells_that_it_is_paid(
+    cast: Cast, client: Client
+) -> None:
+    upgrade = waiting(cast)
+    client.force_login(cast.alice)
+    shown = page(client)
+    assert f"Your bank asks you to confirm {format_money(15_000, 'USD')}" in shown
+    assert "Confirm the payment" in shown
+    client.force_login(cast.bob)
+    assert "Confirm the payment" not in page(client)
+
+    row = upgrade.replaces
+    row.ended_at = now()
+    row.save()
+    row.pk, row.stripe_id, row.ended_at = None, upgrade.stripe_id, None
+    row.save()
+    client.force_login(cast.alice)
+    assert "Confirm the payment" not in page(client)
+
+
+@pytest.mark.parametrize(
+    ("state", "leads_to"),
+    [
+        (UpgradeState.WAITING, "https://stripe.test/i/1"),
+        (UpgradeState.PAID, "/plan/"),
+        (UpgradeState.DROPPED, "/plan/"),
+    ],
+)
+def test_confirming_leads_to_the_bank_unless_it_is_answered(
+    cast: Cast, client: Client, monkeypatch: pytest.MonkeyPatch, state: UpgradeState, leads_to: str
+) -> None:
+    upgrade = waiting(cast)
+    upgrade.state = state
+    monkeypatch.setattr("dashboard.views.payment.look_at_upgrade", lambda **_: upgrade)
+    client.force_login(cast.alice)
+    answer = client.post(reverse("dashboard:upgrade-confirm"))
+    assert answer.headers["Location"] == leads_to
+
+
+def test_nobody_pays_before_the_address_is_confirmed(cast: Cast, client: Client) -> None:
+    price_at_stripe(cast)
+    client.force_login(cast.alice)
+    answer = client.post(reverse("dashboard:plan-pay"), follow=True)
+    assert "Confirm your address first: the payment waits for it" in answer.content.decode()
+    assert not StripeCustomer.objects.exists()
+
+    pays(cast)
+    answer = client.post(reverse("dashboard:plan-change", args=["professional"]))
+    assert answer.status_code == 422
+    assert "Open the link in the mail" in answer.content.decode()
+    assert current_subscription(cast.northwind, at=now()).version.plan.slug == "starter"
+
+
 def test_the_plan_page_asks_as_often_with_a_card_as_without(cast: Cast, client: Client) -> None:
     price_at_stripe(cast)
     client.force_login(cast.alice)
@@ -122,7 +183,7 @@ def test_the_plan_page_asks_as_often_with_a_card_as_without(cast: Cast, client: 
     pays(cast)
     with CaptureQueriesContext(connection) as with_card:
         page(client)
-    assert len(with_card) <= len(without) + 1
+    assert len(with_card) <= len(without) + 2  # the subscription there, and an upgrade that waits
 
 
 def test_a_month_ends_early_only_beside_the_stand_in(cast: Cast, client: Client) -> None:

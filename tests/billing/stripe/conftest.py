@@ -26,6 +26,9 @@ class Standin:
         self.url = url
         self.writes: list[tuple[str, str]] = []
 
+    def at_request(self, method: str) -> None:
+        """Each request of our code passes here, for tests that look at what is held meanwhile."""
+
     def control(self, path: str, method: str = "GET", sent: dict[str, Any] | None = None) -> Any:
         body = json.dumps(sent or {}).encode() if method != "GET" else None
         request = urllib.request.Request(f"{self.url}/_standin/{path}", body, method=method)
@@ -59,7 +62,8 @@ def stripe_standin(
     monkeypatch.setattr(
         stripe, "api_base", standin_process.url
     )  # dj-stripe reads the setting when it is imported
-    sent = standin_process.writes = _record_writes(monkeypatch)
+    sent = standin_process.writes = []
+    _watch(standin_process, monkeypatch)
     yield standin_process
     assert [where for where, key in sent if not key.startswith("farebox:")] == []
     found = standin_process.control("violations")
@@ -67,20 +71,20 @@ def stripe_standin(
     assert found["violations"] == []
 
 
-def _record_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Each POST that code of `billing` sends, with its idempotency key. What tests send themselves is theirs, and meter events
-    have identifiers instead."""
-    sent: list[tuple[str, str]] = []
+def _watch(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Note each POST that code of `billing` sends, with its idempotency key. What tests send themselves is theirs, and meter
+    events have identifiers instead."""
     plain_request = stripe.RequestsClient.request
 
     def request(self: Any, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
         caller = _caller(sys._getframe(1))
+        if caller:
+            standin.at_request(method)
         if method == "post" and caller and not url.endswith("/billing/meter_events"):
-            sent.append((f"{caller} {url}", headers.get("Idempotency-Key", "")))
+            standin.writes.append((f"{caller} {url}", headers.get("Idempotency-Key", "")))
         return plain_request(self, method, url, headers, post_data)
 
     monkeypatch.setattr(stripe.RequestsClient, "request", request)
-    return sent
 
 
 def _caller(frame: FrameType | None) -> str:

@@ -9,6 +9,7 @@ from billing.statements import finalise_due
 from billing.stripe.changes import PaymentOwed, change_paid_plan, upgrade_price
 from billing.stripe.client import stripe_client
 from billing.stripe.items import send_items
+from billing.stripe.sync import end_replaced
 from plans.queries import newest_version
 from plans.services import roll_periods
 from tests.billing.stripe.conftest import Standin
@@ -57,7 +58,7 @@ def test_a_crash_after_stripe_made_the_upgrade_gives_the_credit_once(
     professional = newest_version("professional")
     price = upgrade_price(payer.row, professional, at=payer.at.replace(microsecond=0))
     with monkeypatch.context() as crash:
-        crash.setattr("billing.stripe.changes.apply_subscription", _crash)
+        crash.setattr("billing.stripe.upgrades.apply_subscription", _crash)
         with pytest.raises(RuntimeError):
             change_paid_plan(organization=payer.organization, version=professional, by=None, at=payer.at)
     payer.hear()
@@ -105,3 +106,22 @@ def test_a_downgrade_to_free_charges_nothing_any_more(payer: Payer) -> None:
 
 def _crash(*_: object, **__: object) -> None:
     raise RuntimeError("the process ends here")
+
+
+def test_a_replaced_subscription_is_ended_when_stripe_is_back(payer: Payer, stripe_standin: Standin) -> None:
+    payer.pass_time(10 * DAY)
+    old = payer.row
+    stripe_standin.fault("error", "DELETE", "/v1/subscriptions/", times=4)
+    change_paid_plan(
+        organization=payer.organization, version=newest_version("professional"), by=None, at=payer.at
+    )
+    payer.hear()  # events of the old one do not make it forgotten
+    assert stripe_client().v1.subscriptions.retrieve(old.stripe_id).status == "active"
+    assert end_replaced() == 0
+
+    stripe_standin.control("faults", "DELETE")
+    assert end_replaced() == 1
+    assert stripe_client().v1.subscriptions.retrieve(old.stripe_id).status == "canceled"
+    assert end_replaced() == 0
+    payer.hear()
+    assert payer.row.version.plan.slug == "professional"
