@@ -284,7 +284,7 @@ if stripe_api_host := env.str(
 STRIPE_PAGES = (
     [STRIPE_API_HOST]
     if stripe_api_host
-    else ["https://checkout.stripe.com", "https://billing.stripe.com"]
+    else ["https://checkout.stripe.com", "https://billing.stripe.com", "https://invoice.stripe.com"]
     if STRIPE_SECRET_KEY
     else []
 )

@@ -21,7 +21,7 @@ from billing.models import StripeSubscription, StripeUpgrade, UpgradeState
 from billing.stripe.checkout import checkout_items, paying
 from billing.stripe.client import StripeRefused, for_people, once_at, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import customer_lock, ensure_customer
-from billing.stripe.invoices import sync_invoice
+from billing.stripe.invoices import apply_invoice
 from billing.stripe.sync import CREDIT_AMOUNT, CREDIT_ITEM, EXPAND, PAYS, apply_subscription, credit_text
 from core.errors import PortalError
 from core.one_by_one import one_by_one
@@ -98,7 +98,8 @@ def begin_upgrade(row: StripeSubscription, version: PlanVersion, *, at: datetime
     )
     reason = _reason(made)
     if reason or expires_at <= at:
-        if _give_up(made, at):
+        if paid := _give_up(made, at):
+            _take_over(paid, at)
             return ""
         raise StripeRefused(reason) if reason else PeriodEndsNow("Try again in some minutes.")
     invoice = plain(stripe_client().v1.invoices.retrieve(stripe_id_of(made["latest_invoice"])))
@@ -124,16 +125,18 @@ def _end_earlier(row: StripeSubscription, at: datetime) -> bool:
     client, customer = stripe_client(), ensure_customer(row.organization).stripe_id
     listed = client.v1.subscriptions.list({"customer": customer, "limit": 100}).auto_paging_iter()
     found = [data for one in listed if (data := plain(one))["metadata"].get(REPLACES) == row.stripe_id]
-    paid = [_give_up(data, at) for data in found]
-    waiting = StripeUpgrade.objects.for_organization(row.organization).filter(state=UpgradeState.WAITING)
-    adopted = StripeSubscription.objects.for_organization(row.organization).values("stripe_id")
-    waiting.filter(stripe_id__in=adopted).update(state=UpgradeState.PAID)
-    waiting.update(state=UpgradeState.DROPPED)
+    paid = [done for data in found if (done := _give_up(data, at))]
     pending: Any = {"customer": customer, "pending": True, "limit": 100}
     for item in client.v1.invoice_items.list(pending).auto_paging_iter():
         if (plain(item).get("metadata") or {}).get("farebox_credit_of") == row.stripe_id:
             client.v1.invoice_items.delete(item.id)
-    return any(paid)
+    for done in paid:
+        _take_over(done, at)
+    waiting = StripeUpgrade.objects.for_organization(row.organization).filter(state=UpgradeState.WAITING)
+    adopted = StripeSubscription.objects.for_organization(row.organization).values("stripe_id")
+    waiting.filter(stripe_id__in=adopted).update(state=UpgradeState.PAID)
+    waiting.update(state=UpgradeState.DROPPED)
+    return bool(paid)
 
 
 @for_people()
@@ -183,7 +186,10 @@ def _look(upgrade: StripeUpgrade, at: datetime) -> None:
 
 
 def _settle(upgrade: StripeUpgrade, data: Json, at: datetime) -> None:
-    upgrade.state = UpgradeState.PAID if _give_up(data, at) else UpgradeState.DROPPED
+    paid = _give_up(data, at)
+    if paid:
+        _take_over(paid, at)
+    upgrade.state = UpgradeState.PAID if paid else UpgradeState.DROPPED
     upgrade.save(update_fields=["state"])
 
 
@@ -191,8 +197,9 @@ def _fetch(upgrade: StripeUpgrade) -> Json:
     return plain(stripe_client().v1.subscriptions.retrieve(upgrade.stripe_id, {"expand": EXPAND}))
 
 
-def _give_up(data: Json, at: datetime) -> bool:
-    """Void the invoice of an incomplete subscription, and end it. True where it is paid: then the plan has changed."""
+def _give_up(data: Json, at: datetime) -> tuple[Json, Json] | None:
+    """Void the invoice of an incomplete subscription, and end it. Where it is paid: subscription and invoice, to be taken over
+    when Stripe is not asked any more, because that locks rows."""
     client, invoice = stripe_client(), stripe_id_of(data.get("latest_invoice"))
     if data["status"] == "incomplete":
         with suppress(stripe.InvalidRequestError):  # paid in this moment, or void
@@ -202,10 +209,13 @@ def _give_up(data: Json, at: datetime) -> bool:
         with suppress(stripe.InvalidRequestError):  # ended with its invoice
             client.v1.subscriptions.cancel(data["id"])
     if data["status"] not in PAYS:
-        return False
-    apply_subscription(data, at=at)
-    sync_invoice(invoice, at=at)
-    return True
+        return None
+    return data, plain(client.v1.invoices.retrieve(invoice))
+
+
+def _take_over(paid: tuple[Json, Json], at: datetime) -> None:
+    apply_subscription(paid[0], at=at)
+    apply_invoice(paid[1], at=at)
 
 
 def _reason(data: Json) -> str:

@@ -6,17 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 from django.db import connection, transaction
 
 from accounts.models import Organization
 from billing.credits import grant_credit
 from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
+from billing.stripe.upgrades import drop_upgrade
 from core.clock import now
 from plans.models import Subscription
 from plans.queries import newest_version
 from plans.services import lock_organization
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import Payer
+from tests.billing.stripe.test_subscriptions import _use_card
 from tests.factories import create_organization
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -68,6 +71,29 @@ def test_no_row_is_locked_while_stripe_is_asked(stripe_standin: Standin, asked: 
     assert len(asked) >= 4
     assert all(asked)
     assert payer.row.next_version == newest_version("starter")
+
+
+def test_no_row_is_locked_while_an_upgrade_waits_and_is_settled(
+    stripe_standin: Standin, asked: list[int]
+) -> None:
+    payer = Payer.start(stripe_standin)
+    payer.subscribe()
+    payer.pass_time(timedelta(days=15))
+    payer.hear()
+    _use_card(payer, "pm_card_authenticationRequired")
+    asked.clear()
+
+    for _ in range(2):  # the second one voids the first
+        url = change_paid_plan(
+            organization=payer.organization, version=newest_version("professional"), by=None, at=payer.at
+        )
+        payer.pass_time(timedelta(minutes=1))
+    requests.post(url, data={"authenticate": "complete"}, timeout=30)
+    drop_upgrade(organization=payer.organization, by=None, at=payer.at)
+
+    assert len(asked) >= 10
+    assert all(asked)
+    assert payer.row.version == newest_version("professional")
 
 
 def test_credit_is_granted_while_the_plan_is_changed() -> None:

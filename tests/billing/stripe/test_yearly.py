@@ -47,7 +47,9 @@ def change(payer: Payer, plan: str) -> PlanVersion:
 
 def to(payer: Payer, moment: datetime) -> None:
     payer.pass_time(moment - payer.at + 2 * HOUR)
-    for _ in range(2):  # the first one lays months that nobody saw, the second one begins what waited for one of them
+    for _ in range(
+        2
+    ):  # the first one lays months that nobody saw, the second one begins what waited for one of them
         roll_periods(at=payer.at)
     payer.hear()
 
