@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from billing.models import StripeCustomer, StripeFinding, StripeInvoice, StripeSubscription
-from billing.stripe import changes
+from billing.stripe import upgrades
 from billing.stripe.changes import change_paid_plan
 from billing.stripe.checkout import paying
 from billing.stripe.client import stripe_client
@@ -99,7 +99,7 @@ def test_an_upgrade_that_stripe_made_and_we_lost(paid: Payer, monkeypatch: pytes
 
     old = paid.row.stripe_id
     with monkeypatch.context() as patch:
-        patch.setattr(changes, "apply_subscription", crash)
+        patch.setattr(upgrades, "apply_subscription", crash)
         with pytest.raises(RuntimeError):
             change_paid_plan(
                 organization=paid.organization, version=newest_version("professional"), by=None, at=paid.at
