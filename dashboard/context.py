@@ -7,6 +7,8 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts.models import Membership, Organization
+from core.clock import now
+from dashboard.door_notice import find_notice
 
 MODES = ("live", "test")
 
@@ -27,6 +29,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "role": membership.role,
         "memberships": SimpleLazyObject(lambda: list(Organization.objects.of_member(membership.user))),
         "unconfirmed_email": SimpleLazyObject(lambda: _unconfirmed_email(membership)),
+        "door_notice": SimpleLazyObject(lambda: find_notice(membership, at=now())),
         "mode": shown_mode(request),
     }
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accounts.models import Organization
+from billing.collection import failed_invoices
 from billing.models import PaymentEntry, StripeCustomer, StripeInvoice, StripeUpgrade
 from billing.stripe.checkout import paying, takes_cards
 from billing.stripe.upgrades import waiting_upgrade
-from plans.models import Subscription
+from plans.models import Subscription, SubscriptionStatus
 
 TIMELINE_LENGTH = 20
 
@@ -15,7 +16,7 @@ TIMELINE_LENGTH = 20
 @dataclass(frozen=True, slots=True)
 class PaymentCard:
     """`pays` a subscription runs at Stripe; `can_pay` the present plan can be paid by card now; `card` names the card;
-    `waits` is an upgrade that the customer has to confirm with the bank."""
+    `waits` is an upgrade that the customer has to confirm with the bank; `unpaid` could not be charged."""
 
     pays: bool
     can_pay: bool
@@ -24,6 +25,7 @@ class PaymentCard:
     price: str
     next_charge: datetime | None
     waits: StripeUpgrade | None = None
+    unpaid: tuple[StripeInvoice, ...] = ()
 
 
 def payment_card(organization: Organization, subscription: Subscription) -> PaymentCard | None:
@@ -41,7 +43,12 @@ def payment_card(organization: Organization, subscription: Subscription) -> Paym
         price=str(subscription.version.plan.name),
         next_charge=row.current_period_end if row is not None and row.cancels_at is None else None,
         waits=waiting_upgrade(organization) if row is not None else None,
+        unpaid=tuple(failed_invoices(organization)) if customer is not None and _owes(subscription) else (),
     )
+
+
+def _owes(subscription: Subscription) -> bool:
+    return subscription.status in (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)
 
 
 def card_invoices(organization: Organization, *, limit: int = 50) -> list[StripeInvoice]:

@@ -29,7 +29,7 @@ REFUSALS = (
     RefusalDoc("payment_owed", 402, "A plan that costs more begins when the open invoice is paid.", "Pay the invoice under Invoices, then choose the plan again."),
     RefusalDoc("trial_over", 402, "The trial has ended and no payment method is known.", "Choose a plan on the Plan page; Free needs no payment."),
     RefusalDoc("subscription_cancelled", 402, "The subscription was cancelled and has ended.", "Choose a plan on the Plan page."),
-    RefusalDoc("payment_required", 402, "A payment is overdue beyond the days of grace.", "Pay the open invoice on the Plan page."),
+    RefusalDoc("payment_required", 402, "A payment is overdue beyond the days of grace.", "Follow the banner in the portal, or pay the open invoice under Invoices; calls pass again at once."),
     RefusalDoc("out_of_scope", 403, "The key's scopes do not include this route.", "Use a key with this scope, or issue one without scopes."),
     RefusalDoc("feature_not_in_plan", 403, "The plan does not include this endpoint.", "Change to a plan with all endpoints."),
     RefusalDoc("not_found", 404, "There is no such product, route or resource.", "Compare the path with the quick start."),

@@ -95,6 +95,7 @@ urlpatterns = [
     path("staff/invoices/", staff_billing.unpaid_list, name="staff-unpaid"),
     path("staff/invoices/<str:public_id>/", staff_billing.customer, name="staff-customer-billing"),
     path("staff/invoices/<str:public_id>/month-end/", staff_billing.month_end, name="staff-month-end"),
+    path("staff/invoices/<str:public_id>/grace-end/", staff_billing.grace_end, name="staff-grace-end"),
     path("staff/invoices/<str:public_id>/credit/", staff_billing.credit_grant, name="staff-credit-grant"),
     path("staff/documents/<str:public_id>/", staff_billing.document, name="staff-document"),
     path("staff/documents/<str:public_id>/pdf/", staff_billing.document_pdf, name="staff-document-pdf"),

@@ -185,12 +185,13 @@ def _door_facts(standing: Standing, test_version: PlanVersion) -> DoorFacts:
         cancels_at=subscription.cancels_at,
         trial_ends_at=subscription.trial_ends_at,
         pays_after_trial=not standing.needs_payment,
-        refused_from=_grace_end(subscription),
+        refused_from=grace_end(subscription),
         test_quotas=_quotas(test_version),
     )
 
 
-def _grace_end(subscription: Subscription) -> datetime | None:
+def grace_end(subscription: Subscription) -> datetime | None:
+    """When the door closes over an overdue payment; None while nothing is overdue."""
     if subscription.status != SubscriptionStatus.PAST_DUE or subscription.past_due_since is None:
         return None
     return subscription.past_due_since + timedelta(days=settings.PAST_DUE_GRACE_DAYS)

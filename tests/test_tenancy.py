@@ -41,7 +41,7 @@ STAFF = {
     "dashboard:staff-document-act", "dashboard:staff-line", "dashboard:staff-line-hours", "dashboard:staff-line-calls",
     "dashboard:staff-call-find", "dashboard:staff-simulator", "dashboard:staff-simulation",
     "dashboard:staff-simulation-csv", "dashboard:staff-simulation-again",
-    "dashboard:staff-month-end", "dashboard:staff-stripe-usage", "dashboard:staff-stripe-usage-again",
+    "dashboard:staff-month-end", "dashboard:staff-grace-end", "dashboard:staff-stripe-usage", "dashboard:staff-stripe-usage-again",
 }  # fmt: skip
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
 BY_KEY = {
@@ -129,6 +129,7 @@ class World:
             "dashboard:staff-customer-billing": self.cast.northwind.public_id,
             "dashboard:staff-margins-csv": "plan",
             "dashboard:staff-month-end": self.cast.northwind.public_id,
+            "dashboard:staff-grace-end": self.cast.northwind.public_id,
             "dashboard:staff-credit-grant": self.cast.northwind.public_id,
             "dashboard:key-rotate": self.key.public_id,
             "dashboard:key-revoke": self.key.public_id,

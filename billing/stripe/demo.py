@@ -1,4 +1,4 @@
-"""The demo's clock: a customer's month ends at once, here and at the stand-in for Stripe.
+"""The demo's clock: a customer's month, or its days of grace, end at once, here and at the stand-in for Stripe.
 
 Never beside the real Stripe: without `STRIPE_API_HOST`, which only a stand-in on loopback may have, there is nothing here.
 """
@@ -12,7 +12,9 @@ from django.conf import settings
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_handle_money
+from billing.collection import tell_payment
 from billing.statements import finalise_statement
+from billing.states import PaymentEvent
 from billing.stripe.checkout import paying
 from billing.stripe.customers import customer_lock
 from billing.stripe.items import send_items
@@ -21,6 +23,7 @@ from billing.stripe.sender import send_usage
 from billing.stripe.sync import sync_subscription
 from billing.stripe.usage import fill_periods
 from metering.drain import drain_all
+from plans.models import SubscriptionStatus
 from plans.paid import end_period
 
 DRAFT_SECONDS = 5
@@ -54,6 +57,19 @@ def end_month(*, organization: Organization, by: User | None, at: datetime) -> N
     send_usage(at=at)
     send_items(at=at)
     use_credit(at=at)
+
+
+def may_end_grace(organization: Organization) -> bool:
+    """Whether a payment by card is overdue, and calls still pass."""
+    row = paying(organization) if getattr(settings, "STRIPE_API_HOST", "") else None
+    return row is not None and row.subscription.status == SubscriptionStatus.PAST_DUE
+
+
+def let_grace_end(*, organization: Organization, by: User | None, at: datetime) -> bool:
+    """The days of grace are over: calls are refused until the payment is made. Raises Forbidden."""
+    check_can_handle_money(by)
+    with customer_lock(organization.pk):
+        return tell_payment(organization, PaymentEvent.GRACE_OVER, by=by, at=at)
 
 
 def _control(path: str, sent: dict[str, Any]) -> None:

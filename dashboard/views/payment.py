@@ -16,6 +16,7 @@ from billing.stripe.upgrades import drop_upgrade, look_at_upgrade
 from core.clock import now
 from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
+from keys.models import ApiKey, Mode
 from plans.models import PlanVersion, Subscription
 from plans.queries import current_subscription
 
@@ -60,7 +61,14 @@ def payment_return(request: MemberRequest) -> HttpResponse:
         messages.warning(request, f"{error.title}. Your plan changes as soon as it does.")
         return redirect("dashboard:plan")
     if paid:
-        messages.success(request, "Thank you. Your plan goes on by itself, and your live keys work.")
+        has_key = (
+            ApiKey.objects.for_organization(request.organization)
+            .usable(now())
+            .filter(mode=Mode.LIVE)
+            .exists()
+        )
+        live = "Your live keys work." if has_key else "Create a live key under API keys."
+        messages.success(request, f"Thank you. Your plan goes on by itself. {live}")
     else:
         messages.warning(request, "Nothing was paid yet. You can try again.")
     return redirect("dashboard:plan")

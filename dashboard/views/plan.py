@@ -10,6 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import Role
 from billing.adviser import find_advice
+from billing.collection import failed_invoices
 from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
 from billing.stripe.checkout import paying, start_checkout, takes_cards
 from billing.stripe.upgrades import UpgradePrice, upgrade_price
@@ -52,6 +53,7 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
             messages.success(request, f"{version.plan.name} it is.")
             return redirect("dashboard:plan")
     change = preview_change(subscription=subscription, version=version, at=at)
+    price = _upgrade_price(request, version, at)
     period = current_period(request.organization, at=at)
     context = {
         "nav": "plan",
@@ -61,7 +63,8 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
         "change": change,
         "fee_back": fee_back_minor(period, at=at) if change.closes else 0,
         "lost": sorted(set(subscription.version.texts) - set(version.texts)),
-        "upgrade_price": _upgrade_price(request, version, at),
+        "upgrade_price": price,
+        "owed": failed_invoices(request.organization).first() if price is not None else None,
         "by_checkout": _needs_checkout(request, subscription, version, at),
         "caps_lost": dropped_caps(newest_caps(request.organization, at=at), version.currency),
     }

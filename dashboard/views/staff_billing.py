@@ -21,7 +21,7 @@ from billing.collection import give_up, mark_paid
 from billing.credits import grant_credit
 from billing.models import CreditSource, Invoice, InvoiceState, Statement
 from billing.statements import creditable_minor, issue_credit_note, regenerate_statement, void_statement
-from billing.stripe.demo import end_month, may_end_month
+from billing.stripe.demo import end_month, let_grace_end, may_end_grace, may_end_month
 from core.clock import now
 from core.errors import PortalError
 from core.money import format_money
@@ -72,7 +72,23 @@ def month_end(request: HttpRequest, public_id: str) -> HttpResponse:
     if request.method != "POST" or not may_end_month(organization):
         raise Http404
     end_month(organization=organization, by=_may(request), at=now())
-    messages.success(request, "The month has ended. Its invoice is charged within a minute.")
+    messages.success(
+        request, "The month has ended. Its invoice is charged in about ten seconds: load this page again."
+    )
+    return redirect("dashboard:staff-customer-billing", public_id)
+
+
+@require_http_methods(["GET", "POST"])
+@staff_page
+def grace_end(request: HttpRequest, public_id: str) -> HttpResponse:
+    """As `month_end`: only beside the stand-in."""
+    organization = get_object_or_404(Organization, public_id=public_id)
+    if request.method != "POST" or not may_end_grace(organization):
+        raise Http404
+    let_grace_end(organization=organization, by=_may(request), at=now())
+    messages.success(
+        request, "The days of grace are over: calls are refused with 402 until the invoice is paid."
+    )
     return redirect("dashboard:staff-customer-billing", public_id)
 
 
@@ -268,6 +284,7 @@ def _customer(
         "timeline": payment_timeline(organization),
         "findings": organization.stripe_findings.filter(closed_at=None)[:20],
         "may_end_month": may_end_month(organization),
+        "may_end_grace": may_end_grace(organization),
         "form": form,
         "may_act": can_handle_money(cast(User, request.user)),
     }

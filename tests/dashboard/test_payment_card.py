@@ -9,12 +9,20 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from billing.models import StripeCustomer, StripePrice, StripeSubscription, StripeUpgrade, UpgradeState
+from billing.models import (
+    StripeCustomer,
+    StripeInvoice,
+    StripePrice,
+    StripeSubscription,
+    StripeUpgrade,
+    UpgradeState,
+)
 from billing.stripe.changes import upgrade_price
 from core.clock import now
 from core.money import format_money
+from plans.models import SubscriptionStatus
 from plans.queries import current_subscription, newest_version
-from plans.services import activate_subscription
+from plans.services import activate_subscription, mark_past_due
 from tests.cast import Cast, create_cast
 from tests.factories import create_user
 
@@ -194,3 +202,42 @@ def test_a_month_ends_early_only_beside_the_stand_in(cast: Cast, client: Client)
     assert client.get(url).status_code == 404
     client.force_login(cast.alice)
     assert client.post(url).status_code == 404
+
+
+def fails(cast: Cast) -> StripeInvoice:
+    """The renewal's charge was declined: what the webhook leaves behind."""
+    row = pays(cast)
+    mark_past_due(subscription=row.subscription, by=None, at=now())
+    return StripeInvoice.objects.create(
+        organization=cast.northwind, stripe_subscription=row, stripe_id="in_test", number="NW-0007", state="open",
+        currency="USD", total_minor=4_900, due_minor=4_900, created_at=now(), failed_at=now(), attempts=1,
+        hosted_url="https://pay.test/in_test",
+    )  # fmt: skip
+
+
+def test_a_failed_payment_is_named_with_the_way_to_pay_it(cast: Cast, client: Client) -> None:
+    fails(cast)
+    client.force_login(cast.alice)
+    assert "$49.00 of invoice NW-0007 could not be charged" in page(client)
+    upgrade = page(client, reverse("dashboard:plan-change", args=["professional"]))
+    assert "Invoice NW-0007 over $49.00 is still to be paid" in upgrade
+    assert "and change</button>" not in upgrade
+    client.force_login(cast.bob)
+    shown = page(client)
+    assert "NW-0007 could not be charged" in shown
+    assert "https://pay.test/in_test" not in shown
+
+
+def test_the_demo_ends_the_days_of_grace_at_once(cast: Cast, client: Client, settings: LazySettings) -> None:
+    fails(cast)
+    staff = create_user("staff@farebox.example", is_staff=True)
+    staff.is_superuser = True
+    staff.save()
+    client.force_login(staff)
+    url = reverse("dashboard:staff-grace-end", args=[cast.northwind.public_id])
+    assert client.post(url).status_code == 404  # without the stand-in
+    settings.STRIPE_API_HOST = "http://127.0.0.1:12111"
+    assert client.get(url).status_code == 404
+    assert client.post(url).status_code == 302
+    assert current_subscription(cast.northwind, at=now()).status == SubscriptionStatus.SUSPENDED
+    assert client.post(url).status_code == 404  # it is over

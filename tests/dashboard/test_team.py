@@ -81,8 +81,8 @@ def test_team_page_costs_the_same_for_two_and_for_twelve(cast: Cast, django_asse
     client.get("/team/")
     for _ in range(10):
         create_membership(organization=cast.northwind)
-    # session, person, current membership, members, invitations, the switcher, confirmed address
-    with django_assert_num_queries(7):
+    # session, person, current membership, members, invitations, the switcher, the door, confirmed address
+    with django_assert_num_queries(8):
         client.get("/team/")
 
 
