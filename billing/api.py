@@ -6,7 +6,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,7 +23,7 @@ from metering.costs import period_cost
 from metering.drf import Caller, CallRefused, FareboxKeyAuthentication, current_record
 from plans.queries import find_period
 
-PAGE = 50
+PAGE, MOST = 50, 500
 
 
 @extend_schema_serializer(component_name="StatementTier")
@@ -80,7 +80,12 @@ class StatementWithLinesOutput(StatementOutput):
 
 class StatementPageOutput(serializers.Serializer[Any]):
     statements = StatementOutput(many=True)
-    next = serializers.CharField(allow_null=True, help_text="Give it as `before` for the next page.")
+    next = serializers.CharField(allow_null=True, help_text="Give it as `cursor` for the next page.")
+
+
+class StatementQuery(serializers.Serializer[Any]):
+    limit = serializers.IntegerField(default=PAGE, min_value=1, max_value=MOST)
+    cursor = serializers.CharField(required=False, max_length=40)
 
 
 class StatementListView(APIView):
@@ -92,24 +97,27 @@ class StatementListView(APIView):
     @extend_schema(
         operation_id="statements",
         summary="Your statements, adjustments and credit notes",
-        parameters=[OpenApiParameter("before", str, description="`next` of the page before.")],
+        parameters=[StatementQuery],
         responses={
             200: OpenApiResponse(StatementPageOutput, "Newest first."),
-            **problems(401, 404, 429, 503),
+            **problems(400, 401, 429, 503),
         },
     )
     def get(self, request: Request) -> Response:
         organization = _organization(request)
+        asked = known_query(request, StatementQuery)
+        limit = asked["limit"]
         rows = Statement.objects.for_organization(organization).select_related("invoice", "corrects")
-        if before := request.query_params.get("before"):
-            last = rows.filter(public_id=before).first()
+        if "cursor" in asked:
+            last = rows.filter(public_id=asked["cursor"]).first()
             if last is None:
-                raise NotFound
+                raise ValidationError({"cursor": "This is no cursor of this list."})
             at = last.finalised_at
             rows = rows.filter(Q(finalised_at__lt=at) | Q(finalised_at=at, pk__lt=last.pk))
-        found = list(rows[: PAGE + 1])
-        following = found[PAGE - 1].public_id if len(found) > PAGE else None
-        return Response({"statements": [_facts(one) for one in found[:PAGE]], "next": following})
+        found = list(rows[: limit + 1])
+        following = found[limit - 1].public_id if len(found) > limit else None
+        answer = Response({"statements": [_facts(one) for one in found[:limit]], "next": following})
+        return with_next(answer, request, following)
 
 
 class StatementView(APIView):
@@ -143,6 +151,26 @@ class StatementView(APIView):
         if found is None:
             raise NotFound
         return Response(_facts(found) | {"lines": lines_as_json(stored_lines(found), found.currency)})
+
+
+def known_query(request: Request, shape: type[serializers.Serializer[Any]], *others: str) -> dict[str, Any]:
+    """The parameters as this shape reads them; `others` are read elsewhere. Raises ValidationError, also for unknown ones."""
+    given = {name: value for name, value in request.query_params.items() if name not in others}
+    read = shape(data=given)
+    if unknown := next((name for name in given if name not in read.fields), None):
+        raise ValidationError({unknown[:60]: serializers.ErrorDetail("This is not known.", "unknown_field")})
+    read.is_valid(raise_exception=True)
+    fields: dict[str, Any] = read.validated_data
+    return fields
+
+
+def with_next(answer: Response, request: Request, cursor: str | None) -> Response:
+    """The address of the next page in the head, for clients that follow links."""
+    if cursor:
+        query = request.query_params.copy()
+        query["cursor"] = cursor
+        answer["Link"] = f'<{request.path}?{query.urlencode()}>; rel="next"'
+    return answer
 
 
 def lines_as_json(lines: list[DraftLine], currency: str) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from billing.models import (
     Invoice,
     Statement,
 )
+from billing.once import check_once
 from core.any_of import any_of
 from core.errors import PortalError
 from core.money import format_money
@@ -69,15 +70,17 @@ def grant_credit(
     source: CreditSource = CreditSource.GRANTED,
     expires_at: datetime | None = None,
     statement: Statement | None = None,
+    once: str = "",
 ) -> CreditGrant:
-    """Give a customer credit, minor units. Raises Forbidden, or CreditRefused for an amount of nothing or an expiry in the
-    past."""
+    """Give a customer credit, minor units. Raises Forbidden, CreditRefused for an amount of nothing or an expiry in the past, or
+    SentBefore when the form with the number `once` has given it."""
     check_can_handle_money(by)
     if amount_minor <= 0:
         raise CreditRefused("The amount has to be more than zero.", field="amount")
     if expires_at is not None and expires_at <= at:
         raise CreditRefused("The expiry has to lie ahead.", field="expires_at")
     lock_accounts([organization])
+    kept = check_once(organization, "credit.granted", once)
     grant = CreditGrant.objects.create(
         organization=organization,
         source=source,
@@ -97,7 +100,7 @@ def grant_credit(
         by=by,
         at=at,
     )
-    details: dict[str, object] = {"amount": format_money(amount_minor, currency), "reason": reason}
+    details: dict[str, object] = {"amount": format_money(amount_minor, currency), "reason": reason} | kept
     record_audit(
         organization=organization, by=by, action="credit.granted", target=grant.public_id, at=at, details=details
     )  # fmt: skip

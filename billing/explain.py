@@ -191,7 +191,7 @@ class OpenedLine:
                     EXACT.add(quantity, EXACT.multiply(step.quantity, state.sign)),
                     [old + more for old, more in zip(shares, new, strict=True)],
                 )
-        ordered = sorted(steps.values(), key=lambda step: (step.at, step.id))
+        ordered = sorted(steps.values(), key=lambda step: step.place)
         shown = ordered[:limit]
         events = events_of(self.states()[-1].scope, shown) if shown else {}
         found = [

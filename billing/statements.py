@@ -37,6 +37,7 @@ from billing.models import (
     StatementLine,
     StatementState,
 )
+from billing.once import check_once
 from billing.recompute import lines_at
 from billing.stripe.items import is_by_card
 from core.clock import EPOCH
@@ -211,14 +212,16 @@ def _is_adjusted_later(statement: Statement) -> bool:
 
 @transaction.atomic
 def issue_credit_note(
-    *, statement: Statement, amount_minor: int, reason: str, by: User | None, at: datetime
+    *, statement: Statement, amount_minor: int, reason: str, by: User | None, at: datetime, once: str = ""
 ) -> Statement:
     """Give back part of a document's total. What is still due of it is reduced; the rest becomes credit.
 
-    Raises Forbidden, StatementVoid, StatementKept when it was given up unpaid, or CreditRefused for more than remains.
+    Raises Forbidden, StatementVoid, StatementKept when it was given up unpaid, CreditRefused for more than remains, or
+    SentBefore when the form with the number `once` has done it.
     """
     check_can_handle_money(by)
     lock_accounts([statement.organization])
+    kept = check_once(statement.organization, "statement.credited", once)
     statement = _reread(statement)
     if statement.is_void:
         raise StatementVoid
@@ -244,7 +247,7 @@ def issue_credit_note(
     note = _issue(draft, statement.organization, at, settled_minor=off)
     record_audit(
         organization=statement.organization, by=by, action="statement.credited", target=note.number, at=at,
-        details={"of": statement.number, "amount": format_money(amount_minor, note.currency), "reason": reason},
+        details={"of": statement.number, "amount": format_money(amount_minor, note.currency), "reason": reason} | kept,
     )  # fmt: skip
     return note
 

@@ -42,13 +42,20 @@ class HourStep(NamedTuple):
 
 
 class EventStep(NamedTuple):
-    """An event: what it reads, what it added to the quantity, and what had been reached before it."""
+    """An event: what it reads, what it added to the quantity, and what had been reached before it. `beside` is the event that a
+    correction corrects, else itself."""
 
     at: datetime
     id: UUID
     reading: Decimal
     quantity: Decimal
     before: Decimal
+    beside: UUID
+
+    @property
+    def place(self) -> tuple[datetime, UUID, bool, UUID]:
+        """What steps are sorted by: time, then a call with its corrections after it."""
+        return self.at, self.beside, self.id != self.beside, self.id
 
 
 def known_dimensions(period: Period, meter: Meter, *, mode: str = "live") -> list[str]:
@@ -82,6 +89,7 @@ def event_steps(
     values = _values(scope) | bounds
     values |= {"hour": hour, "base": base, "limit": limit, "only": only}
     values |= {"after_at": after and after[0], "after_id": after and after[1]}
+    values["after_beside"] = after and _beside(scope, after)
     values |= {"above": within and within[0], "below": within and within[1]}
     statement = sql.calls(scope.meter.aggregation, at_cut=scope.cut_at is not None)
     return [EventStep(*row) for row in _rows(statement, values)]
@@ -92,6 +100,13 @@ def events_of(scope: Scope, steps: Iterable[EventStep]) -> dict[UUID, UsageEvent
     identifiers = [step.id for step in steps]
     found = UsageEvent.objects.filter(organization_id=scope.period.organization_id, id__in=identifiers)
     return {event.id: event for event in found}
+
+
+def _beside(scope: Scope, cursor: Cursor) -> UUID:
+    rows = UsageEvent.objects.filter(
+        organization_id=scope.period.organization_id, id=cursor[1], occurred_at=cursor[0]
+    )
+    return rows.values_list("corrects_id", flat=True).first() or cursor[1]
 
 
 def _values(scope: Scope) -> dict[str, Any]:

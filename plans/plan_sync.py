@@ -98,6 +98,17 @@ def apply_catalogue(wanted: Catalogue, *, by: User | None, at: datetime) -> list
     return published
 
 
+def find_refusal(wanted: Catalogue, *, at: datetime) -> PortalError | None:
+    """Why `apply_catalogue` would refuse this file; None where it would not. Carried out and taken back: nothing stays."""
+    try:
+        with transaction.atomic():
+            apply_catalogue(wanted, by=None, at=at)
+            transaction.set_rollback(True)
+    except PortalError as refused:
+        return refused
+    return None
+
+
 # --- from the database -------------------------------------------------------------------------------------------
 
 

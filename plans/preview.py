@@ -69,12 +69,8 @@ def asked_quantities(components: Sequence[PriceComponent], given: Mapping[int, D
 
 
 def preview_bill(version: PlanVersion, asked: Sequence[Asked]) -> PreviewBill:
-    """A month's statement with this usage, worked out by the rating that bills it."""
-    terms = terms_of(version)
-    usage: dict[Measured, Decimal] = {}
-    for one in asked:
-        usage[one.measured] = usage.get(one.measured, ZERO) + one.quantity
-    rated = rate_period(terms, usage)
+    """A month's statement with this usage, worked out by the rating that bills it; what a hard quota refuses is not on it."""
+    rated = rate_period(terms_of(version), _let_through(version, asked))
     used = [quantity_words(one.quantity, one.unit) for one in asked if one.quantity]
     who = f"A customer with {_listed(used)}" if used else "A customer without usage"
     total = format_money(rated.total_minor, rated.currency)
@@ -151,9 +147,21 @@ def stops_at(version: PlanVersion, asked: Sequence[Asked]) -> dict[str, Decimal]
     }
 
 
+def _let_through(version: PlanVersion, asked: Sequence[Asked]) -> dict[Measured, Decimal]:
+    left, usage = stops_at(version, asked), dict[Measured, Decimal]()
+    for one in asked:
+        meter = one.measured[0]
+        passing = min(one.quantity, left.get(meter, one.quantity))
+        if meter in left:
+            left[meter] -= passing
+        usage[one.measured] = usage.get(one.measured, ZERO) + passing
+    return usage
+
+
 def _refusals(version: PlanVersion, asked: Sequence[Asked]) -> list[str]:
     units = {one.measured[0]: one.unit for one in asked}
     return [
-        f"Calls are refused from {quantity_words(quota, units[slug])} on (hard quota)."
+        f"The hard quota lets {quantity_words(quota, units[slug])} through: calls above it are refused with 429"
+        " quota_exceeded and cost nothing."
         for slug, quota in stops_at(version, asked).items()
     ]

@@ -155,12 +155,12 @@ def _places(path: str, good: str, bad: str) -> dict[int, Provoke]:
     }
 
 
-def _look(path: str, nowhere: str) -> dict[int, Provoke]:
-    """What a key may look at without a call being counted."""
-    return {
+def _look(path: str, nowhere: str = "") -> dict[int, Provoke]:
+    """What a key may look at without a call being counted; `nowhere` is an address of something that is not there."""
+    missing: dict[int, Provoke] = {404: lambda w: w.get(nowhere)} if nowhere else {}
+    return missing | {
         200: lambda w: w.get(path),
         401: lambda w: Client().get(path),
-        404: lambda w: w.get(nowhere),
         429: lambda w: w.one_look_a_minute().get(path, times=2),
         503: lambda w: w.without_redis().get(path),
     }
@@ -246,7 +246,9 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
         401: lambda w: Client().get("/api/admin/revenue"),
         503: lambda w: w.without_database("billing.revenue_api.revenue_report").admin("/api/admin/revenue"),
     },
-    "get /api/billing/statements": _look("/api/billing/statements", "/api/billing/statements?before=stm_unknown"),
+    "get /api/billing/statements": _look("/api/billing/statements") | {
+        400: lambda w: w.get("/api/billing/statements?cursor=stm_unknown"),
+    },
     "get /api/billing/statements/{statement}": _look("/api/billing/statements/upcoming", "/api/billing/statements/unknown"),
     **{name: _places(*paths) for name, paths in PLACES.items()},
 }  # fmt: skip

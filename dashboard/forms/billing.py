@@ -3,6 +3,7 @@
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, cast
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from django import forms
@@ -55,10 +56,13 @@ class AmountForm(ConfirmedForm):
     """An amount in the currency's major unit, cleaned to minor units."""
 
     amount = forms.DecimalField(min_value=Decimal(0), max_digits=14)
+    # Money that is given twice is gone: a form that is sent again by hand carries the number it was sent with before.
+    once = forms.CharField(max_length=32, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, currency: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.currency = currency
+        self.initial.setdefault("once", uuid4().hex)
         field = cast(forms.DecimalField, self.fields["amount"])
         field.decimal_places, field.label = exponent(currency), f"Amount ({currency})"
 

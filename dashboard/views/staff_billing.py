@@ -107,7 +107,7 @@ def credit_grant(request: HttpRequest, public_id: str) -> HttpResponse:
         grant = grant_credit(
             organization=organization, amount_minor=values["amount"], currency=form.currency,
             reason=values["reason"], source=CreditSource(values["source"]), expires_at=values["expires_on"], by=by,
-            at=now(),
+            at=now(), once=values["once"],
         )  # fmt: skip
     except PortalError as refused:
         form.add_error(None, refused.detail)
@@ -178,7 +178,12 @@ def _regenerate(statement: Statement, values: dict[str, Any], by: User, at: date
 
 def _credit(statement: Statement, values: dict[str, Any], by: User, at: datetime) -> str:
     note = issue_credit_note(
-        statement=statement, amount_minor=values["amount"], reason=values["reason"], by=by, at=at
+        statement=statement,
+        amount_minor=values["amount"],
+        reason=values["reason"],
+        by=by,
+        at=at,
+        once=values["once"],
     )
     return f"Credit note {note.number} over {format_money(-note.total_minor, note.currency)}."
 

@@ -43,18 +43,23 @@ def test_a_statement_has_the_lines_of_the_page(usage_redis: Redis) -> None:
     assert caller.get(f"statements/{statement.public_id}").json() == body
 
 
-def test_pages_follow_each_other(usage_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("billing.api.PAGE", 2)
+def test_pages_follow_each_other(usage_redis: Redis) -> None:
     acme = Customer.start()
     finalise_due(at=acme.period(2).ends_at + HOUR)
     caller = Caller(acme)
 
-    first = caller.get("statements").json()
-    second = caller.get(f"statements?before={first['next']}").json()
+    answer = caller.get("statements?limit=2")
+    first = answer.json()
+    assert answer["Link"] == f'</api/billing/statements?limit=2&cursor={first["next"]}>; rel="next"'
+    second = caller.get(f"statements?limit=2&cursor={first['next']}").json()
 
     numbers = [one["number"] for one in first["statements"] + second["statements"]]
     assert numbers == ["ACME-0003", "ACME-0002", "ACME-0001"]
     assert second["next"] is None
+    for wrong in ("limit=0", "limit=501", "limit=x", "cursor=stm_unknown", "before=stm_unknown"):
+        refused = caller.get(f"statements?{wrong}")
+        named = [error["field"] for error in refused.json()["errors"]]
+        assert (refused.status_code, named) == (400, [wrong.partition("=")[0]])
 
 
 def test_the_running_period_has_the_shape_of_a_statement(usage_redis: Redis) -> None:
@@ -73,4 +78,4 @@ def test_the_statements_of_others_are_not_there(usage_redis: Redis) -> None:
     assert caller.get("statements").json()["statements"] == []
     assert caller.get(f"statements/{statement.public_id}").status_code == 404
     assert caller.get(f"statements/{statement.number}").status_code == 404
-    assert caller.get(f"statements?before={statement.public_id}").status_code == 404
+    assert caller.get(f"statements?cursor={statement.public_id}").status_code == 400

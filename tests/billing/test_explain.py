@@ -177,3 +177,25 @@ def test_a_strangers_statement_is_missing() -> None:
     customer.use(5)
     with pytest.raises(NotFound):
         open_document(stranger.organization, customer.finalise().public_id, at=now())
+
+
+def test_corrections_stand_right_after_the_call_they_correct(usage_redis: object) -> None:
+    """Also among calls of the same microsecond, and over pages; the order is always the same."""
+    meter = meter_of("sum", "same")
+    customer = Customer.start(version=sell([meter]))
+    calls = [report(customer, meter, START + HOUR, "5") for _ in range(6)]
+    ingest_history(calls, at=now())
+    for call in calls[::2]:
+        correct_usage(call.id, quantity=Decimal("2"), reason="test", by=None, at=now())
+    line = next(
+        line
+        for line in map(open_document(customer.organization, NEXT, at=START + 2 * HOUR).line, (1, 2, 3))
+        if line.is_metered and line.hours()
+    )
+    found = all_calls(line, START + HOUR)
+    events = [one.event for one in found if one.event is not None]
+    assert len(events) > len(calls)
+    beside = [event.corrects_id or event.id for event in events]
+    assert beside == sorted(beside)  # a call and what corrects it are neighbours
+    firsts = {one: beside.index(one) for one in beside}
+    assert all(events[place].corrects_id is None for place in firsts.values())

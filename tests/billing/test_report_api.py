@@ -1,6 +1,7 @@
 """GET /api/usage/report and POST /api/usage/aggregate: what they say, page by page, and for whom."""
 
 import csv
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -136,7 +137,7 @@ def test_pages_hold_every_group_once(books: Books) -> None:
     ("query", "quantity"),
     [
         ("status=2xx", 55),
-        ("status=404", 55),
+        ("status=4xx", 55),
         ("meter=api_calls", 110),
         ("mode=test", 0),
         ("dimension=region%3Deu", 0),
@@ -161,13 +162,17 @@ def test_csv(books: Books, how: dict[str, str]) -> None:
     "query",
     ["period=never", "period=current&start=2026-01-01T00:00Z", "end=2026-01-01T00:00Z", "start=2020-01-01T00:00Z",
      "start=0001-01-01T00:00Z&end=0001-06-01T00:00Z", "start=9999-12-30T00:00Z&end=9999-12-31T23:30Z",
-     "start=x", "group_by=day,weather", "meter=unknown", "key=key_foreign", "route=/x", "status=abc", "timezone=Mars/Base",
+     "start=x", "group_by=day,weather", "meter=unknown", "key=key_foreign", "route=/x", "status=abc", "status=404", "status=2xx,4x4", "status=6xx", "timezone=Mars/Base",
      "timezone=../../etc/passwd", "limit=0", "limit=5001", "cursor=xx", "cursor=WzFd&group_by=day", "weather=1"],
 )  # fmt: skip
 def test_what_is_wrong_is_named(books: Books, query: str) -> None:
     answer = books.get(query)
     assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json")
     assert answer.json()["errors"]
+
+
+def test_a_single_status_is_told_to_ask_for_its_class(books: Books) -> None:
+    assert "write 4xx" in json.dumps(books.get("status=404").json()["errors"])
 
 
 def test_a_cursor_of_other_types_is_refused(books: Books) -> None:

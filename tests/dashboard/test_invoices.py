@@ -1,5 +1,7 @@
 import csv
+import re
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -42,6 +44,12 @@ def staff() -> Client:
 def act(staff: Client, statement: Statement, name: str, **values: str) -> int:
     confirmed = {"confirm": statement.number, "reason": "A good one", "reference": "Bank 17"} | values
     return staff.post(f"/staff/documents/{statement.public_id}/act/{name}/", confirmed).status_code
+
+
+def one_time_number(page: Any) -> str:
+    found = re.search(r'name="once" value="([0-9a-f]{32})"', page.content.decode())
+    assert found is not None
+    return found[1]
 
 
 def test_without_documents_the_next_step_is_named(alice: Client) -> None:
@@ -146,8 +154,10 @@ def test_staff_take_back_make_again_and_credit(staff: Client, acme: Customer) ->
     first, second = acme.finalise(), acme.finalise(1)
 
     assert act(staff, first, "regenerate") == 302
-    assert act(staff, second, "credit", amount="60") == 422
-    assert act(staff, second, "credit", amount="9.00") == 302
+    once = one_time_number(staff.get(f"/staff/documents/{second.public_id}/"))
+    assert act(staff, second, "credit", amount="60", once=once) == 422
+    assert act(staff, second, "credit", amount="9.00", once=once) == 302
+    assert act(staff, second, "credit", amount="9.00", once=once) == 422  # sent again by hand
     assert act(staff, second, "void") == 422  # a credit note belongs to it
 
     kinds = Statement.objects.order_by("pk").values_list("kind", "state", "total_minor")
@@ -178,10 +188,18 @@ def test_staff_give_credit(staff: Client, acme: Customer) -> None:
         "confirm": "Acme Maps",
     }
 
+    assert staff.post(address, values).status_code == 422  # without the form's own number
+    values["once"] = one_time_number(staff.get(f"/staff/invoices/{acme.organization.public_id}/"))
     assert staff.post(address, values | {"confirm": "Acme"}).status_code == 422
     assert staff.post(address, values | {"expires_on": "2020-01-31"}).status_code == 422
     assert staff.post(address, values).status_code == 302
+    again = staff.post(address, values)
+    assert again.status_code == 422
+    assert "This form was sent before" in again.content.decode()
     assert credit_balances(acme.organization, at=now()) == {"USD": 2_500}
+    page = staff.get(f"/staff/invoices/{acme.organization.public_id}/")
+    assert staff.post(address, values | {"once": one_time_number(page)}).status_code == 302
+    assert credit_balances(acme.organization, at=now()) == {"USD": 5_000}
     assert BillingAccount.objects.get().organization == acme.organization
 
 

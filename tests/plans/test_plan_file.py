@@ -299,6 +299,21 @@ def test_the_command_exports_compares_and_applies(tmp_path: Path) -> None:
     assert run("apply", str(file), "--yes") == "Nothing differs.\n"
 
 
+def test_a_difference_that_cannot_be_applied_is_refused_by_diff_too(tmp_path: Path) -> None:
+    file = tmp_path / "plans.toml"
+    install_default_catalogue(at=AT)
+    exported = run("export")
+    for old, new, words in (
+        ('included = "5000000"', 'included = "0.5"', "Included quantity 0.5"),
+        ('fee = "49"', 'fee = "49.001"', "USD has 2 decimals"),
+    ):
+        file.write_text(exported.replace(old, new))
+        with pytest.raises(CommandError, match=words):
+            run("diff", str(file))
+    assert PlanVersion.objects.count() == 4
+    assert newest_version("starter").fee_minor == 4900
+
+
 def test_the_command_asks_before_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plans.toml").write_text(text_of("bursts"))
     monkeypatch.setattr("builtins.input", lambda _: "n")

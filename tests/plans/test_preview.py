@@ -51,9 +51,27 @@ def test_several_meters_dimensions_and_a_minimum() -> None:
 
 def test_it_says_where_the_door_refuses() -> None:
     create_organization()
-    assert bill(newest_version("free")).refused == ("Calls are refused from 1,000 calls on (hard quota).",)
+    free = bill(newest_version("free"))
+    assert free.refused == (
+        "The hard quota lets 1,000 calls through: calls above it are refused with 429 quota_exceeded and cost nothing.",
+    )
+    assert free.lines[1].quantity == "1,000 calls"
     assert bill(newest_version("free"), 1000).refused == ()
     assert bill(newest_version("starter")).refused == ()
+
+
+def test_what_a_quota_refuses_is_not_on_the_bill() -> None:
+    data = meter("data", unit="GB", dimensions=["kind"])
+    version = version_of(
+        component(data, model="per_unit", unit_price=D(2), quota=D(10), match={"kind": "fast"}),
+        component(data, model="per_unit", unit_price=D(1), quota=D(20)),
+        fee_minor=0,
+    )
+    found = bill(version, 25, 40)
+    assert (
+        found.sentence == "A customer with 25 GB and 40 GB pays $55.00 a month."
+    )  # 25 at 2, 5 at 1: 30 in all pass
+    assert found.refused[0].startswith("The hard quota lets 30 GB through")
 
 
 def test_a_maximum_and_flat_prices_are_tiers_in_words() -> None:

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from core.clock import now
 from core.errors import PortalError
 from plans.plan_file import Catalogue, read_catalogue, write_catalogue
-from plans.plan_sync import apply_catalogue, catalogue_changes, export_catalogue
+from plans.plan_sync import apply_catalogue, catalogue_changes, export_catalogue, find_refusal
 
 DIFFERS = 2
 
@@ -44,6 +44,8 @@ class Command(BaseCommand):
         changes = catalogue_changes(wanted)
         for change in changes:
             self.stdout.write(str(change))
+        if (refused := find_refusal(wanted, at=now())) is not None:
+            raise CommandError(f"This file cannot be applied. {refused.detail}") from refused
         if not changes:
             self.stdout.write("Nothing differs.")
         elif not apply:
