@@ -8,6 +8,7 @@ class BillingConfig(AppConfig):
         import stripe
         from django.conf import settings
 
+        from billing import checks  # noqa: F401  # registers itself
         from billing.reconcile import statement_differences  # models are loaded by now
         from billing.stripe import events
         from billing.stripe.catalogue_marks import stripe_marks

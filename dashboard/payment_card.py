@@ -16,7 +16,8 @@ TIMELINE_LENGTH = 20
 @dataclass(frozen=True, slots=True)
 class PaymentCard:
     """`pays` a subscription runs at Stripe; `can_pay` the present plan can be paid by card now; `card` names the card;
-    `waits` is an upgrade that the customer has to confirm with the bank; `unpaid` could not be charged."""
+    `waits` is an upgrade that the customer has to confirm with the bank; `unpaid` could not be charged; `by_hand` the plan is
+    paid by invoice, because no card can be taken for it."""
 
     pays: bool
     can_pay: bool
@@ -26,14 +27,15 @@ class PaymentCard:
     next_charge: datetime | None
     waits: StripeUpgrade | None = None
     unpaid: tuple[StripeInvoice, ...] = ()
+    by_hand: bool = False
 
 
 def payment_card(organization: Organization, subscription: Subscription) -> PaymentCard | None:
-    """None where nothing is to be paid by card: a free plan, or an installation without Stripe and no history with it."""
+    """None where nothing is to be paid: a free plan without a history of cards."""
     row = paying(organization)
     customer = StripeCustomer.objects.for_organization(organization).first()
     can_pay = row is None and not subscription.version.is_free and takes_cards(subscription.version)
-    if row is None and customer is None and not can_pay:
+    if row is None and customer is None and subscription.version.is_free:
         return None
     return PaymentCard(
         pays=row is not None,
@@ -43,6 +45,7 @@ def payment_card(organization: Organization, subscription: Subscription) -> Paym
         price=str(subscription.version.plan.name),
         next_charge=row.current_period_end if row is not None and row.cancels_at is None else None,
         waits=waiting_upgrade(organization) if row is not None else None,
+        by_hand=row is None and not can_pay and not subscription.version.is_free,
         unpaid=tuple(failed_invoices(organization)) if customer is not None and _owes(subscription) else (),
     )
 

@@ -8,19 +8,23 @@ from plans.models import Subscription, SubscriptionStatus
 
 @dataclass(frozen=True, slots=True)
 class PlanStatus:
-    """`label` and `pill` for lists; `sentence` says what happens next; `until` dates it."""
+    """`label` and `pill` for lists; `sentence` says what happens next; `until` dates it. `is_closed`: it has ended, or its trial."""
 
     label: str
     pill: str
     sentence: str
     until: datetime | None = None
+    is_closed: bool = False
 
 
 def plan_status(subscription: Subscription, *, at: datetime) -> PlanStatus:
     """What the reader has to know about this subscription now."""
     if subscription.ended_at is not None and subscription.ended_at <= at:
         return PlanStatus(
-            "Cancelled", "bad", "Calls are refused with 402. Choose a plan to go on; Free needs no payment."
+            "Cancelled",
+            "bad",
+            "Calls are refused with 402. Choose a plan to go on; Free needs no payment.",
+            is_closed=True,
         )
     if subscription.cancels_at is not None:
         return PlanStatus(
@@ -33,6 +37,7 @@ def plan_status(subscription: Subscription, *, at: datetime) -> PlanStatus:
                 "Trial over",
                 "bad",
                 "Calls are refused with 402. Choose a plan to go on; Free needs no payment.",
+                is_closed=True,
             )
         return PlanStatus("Trial", "good", "Nothing is charged during the trial. It ends on", trial_ends_at)
     if subscription.status == SubscriptionStatus.ACTIVE and trial_ends_at is not None and trial_ends_at > at:

@@ -2,6 +2,7 @@
 
 import csv
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -46,7 +47,12 @@ def invoice_list(request: MemberRequest) -> HttpResponse:
 def invoice(request: MemberRequest, public_id: str) -> HttpResponse:
     document = invoice_page.read_document(_statement(request, public_id))
     has_credit = document.row.is_unpaid and bool(invoice_page.balances(request.organization, at=now()))
-    context = {"nav": "invoices", "document": document, "has_credit": has_credit}
+    context = {
+        "nav": "invoices",
+        "document": document,
+        "has_credit": has_credit,
+        "pay_to": settings.INVOICE_PAY_TO,
+    }
     return render(request, "dashboard/invoice.html", context)
 
 

@@ -9,9 +9,10 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.models import Role
+from accounts.models import Role, User
 from billing.models import StripeUpgrade, UpgradeState
-from billing.stripe.checkout import finish_checkout, portal_url, start_checkout
+from billing.stripe.checkout import PlanNotAtStripe, finish_checkout, portal_url, start_checkout
+from billing.stripe.client import StripeNotConfigured
 from billing.stripe.upgrades import drop_upgrade, look_at_upgrade
 from core.clock import now
 from core.errors import NotFound, PortalError
@@ -21,6 +22,13 @@ from plans.models import PlanVersion, Subscription
 from plans.queries import current_subscription
 
 PAYERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
+
+
+def refusal_words(error: PortalError, user: User) -> str:
+    """What a page says of it. What the operator has to do is told to staff only; it says nothing to customers."""
+    if isinstance(error, StripeNotConfigured | PlanNotAtStripe) and not user.is_staff:
+        return "No card can be taken for this plan yet. Nothing was changed or charged; write to support to pay by invoice."
+    return error.detail if error.detail == error.title else f"{error.title}. {error.detail}"
 
 
 class ToStripe(HttpResponseRedirect):
@@ -43,7 +51,7 @@ def pay(request: MemberRequest) -> HttpResponse:
             at=now(),
         )
     except PortalError as error:
-        messages.error(request, f"{error.title}. {error.detail}")
+        messages.error(request, refusal_words(error, request.user))
         return redirect("dashboard:plan")
     return ToStripe(url)
 
@@ -85,7 +93,7 @@ def payment_portal(request: MemberRequest) -> HttpResponse:
             at=now(),
         )
     except PortalError as error:
-        messages.error(request, f"{error.title}. {error.detail}")
+        messages.error(request, refusal_words(error, request.user))
         return redirect("dashboard:plan")
     return ToStripe(url)
 

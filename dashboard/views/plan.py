@@ -13,6 +13,7 @@ from billing.adviser import find_advice
 from billing.collection import failed_invoices
 from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
 from billing.stripe.checkout import paying, start_checkout, takes_cards
+from billing.stripe.client import is_configured
 from billing.stripe.upgrades import UpgradePrice, upgrade_price
 from core.clock import now
 from core.errors import NotFound, PortalError
@@ -21,7 +22,7 @@ from dashboard.payment_card import payment_card
 from dashboard.plan_cards import plan_card
 from dashboard.plan_status import plan_status
 from dashboard.price_lists import choose_lists
-from dashboard.views.payment import ToStripe, absolute
+from dashboard.views.payment import ToStripe, absolute, refusal_words
 from metering.costs import fee_back_minor
 from plans.caps import dropped_caps, newest_caps
 from plans.models import PlanVersion, Subscription
@@ -48,7 +49,7 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
             if checkout := _change(request, subscription, version, at):
                 return ToStripe(checkout)
         except PortalError as refused:
-            error = refused.detail
+            error = refusal_words(refused, request.user)
         else:
             messages.success(request, f"{version.plan.name} it is.")
             return redirect("dashboard:plan")
@@ -66,6 +67,7 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
         "upgrade_price": price,
         "owed": failed_invoices(request.organization).first() if price is not None else None,
         "by_checkout": _needs_checkout(request, subscription, version, at),
+        "by_invoice": _needs_invoice(request, subscription, version, at),
         "caps_lost": dropped_caps(newest_caps(request.organization, at=at), version.currency),
     }
     return render(request, "dashboard/plan_change.html", context, status=422 if error else 200)
@@ -124,6 +126,19 @@ def _needs_checkout(
     return not has_trial or request.organization.subscriptions.exclude(trial_ends_at=None).exists()
 
 
+def _needs_invoice(
+    request: MemberRequest, subscription: Subscription, version: PlanVersion, at: datetime
+) -> bool:
+    """A paid plan that nobody can begin alone: no card can be taken for it, and there is no trial before it any more."""
+    if version.is_free or paying(request.organization) is not None or takes_cards(version):
+        return False
+    begins = subscription.version.is_free or plan_status(subscription, at=at).is_closed
+    has_trial = bool(version.trial_days)
+    return begins and not (
+        has_trial and not request.organization.subscriptions.exclude(trial_ends_at=None).exists()
+    )
+
+
 def _upgrade_price(request: MemberRequest, version: PlanVersion, at: datetime) -> UpgradePrice | None:
     """What an upgrade charges at once, where the plan is paid by card."""
     row = paying(request.organization)
@@ -146,6 +161,7 @@ def _context(request: MemberRequest) -> dict[str, object]:
         "plans": [plan_card(version, current=current, signed_in=True) for version in versions],
         "card": plan_card(subscription.version, current=current, signed_in=True),
         "payment": payment_card(request.organization, subscription),
+        "cards_work": is_configured(),
         "can_decide": request.membership.role in DECIDERS,
     }
 

@@ -21,6 +21,7 @@ from billing.collection import give_up, mark_paid
 from billing.credits import grant_credit
 from billing.models import CreditSource, Invoice, InvoiceState, Statement
 from billing.statements import creditable_minor, issue_credit_note, regenerate_statement, void_statement
+from billing.stripe.client import is_configured
 from billing.stripe.demo import end_month, let_grace_end, may_end_grace, may_end_month
 from core.clock import now
 from core.errors import PortalError
@@ -53,6 +54,7 @@ def unpaid_list(request: HttpRequest) -> HttpResponse:
         "invoices": rows,
         "sought": sought,
         "found": found.order_by("name", "pk")[:20] if sought else (),
+        "cards_work": is_configured(),
     }
     return render(request, "dashboard/staff_unpaid.html", context)
 
@@ -288,6 +290,7 @@ def _customer(
         "card_invoices": card_invoices(organization),
         "timeline": payment_timeline(organization),
         "findings": organization.stripe_findings.filter(closed_at=None)[:20],
+        "cards_work": is_configured(),
         "may_end_month": may_end_month(organization),
         "may_end_grace": may_end_grace(organization),
         "form": form,

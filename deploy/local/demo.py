@@ -94,6 +94,7 @@ def _environment(state: Path, ports: Ports, *, seed: bool, debug: bool) -> dict[
         "FAREBOX_SAMPLE_API": "1",  # /api/v1/places/: the DRF door on the same data
         "HTTPS_ONLY": "0",  # plain http, this machine only
         "STATIC_ROOT": str(state / "static"),
+        "FAREBOX_INVOICE_PAY_TO": "Bank transfer to Farebox Demo|IBAN DE02 1203 0000 0000 2020 51",
     }
     if seed and not os.environ.get("STRIPE_SECRET_KEY"):  # who has a sandbox of Stripe's uses that
         kept |= {"STRIPE_SECRET_KEY": f"sk_test_{'standin' * 4}", "STRIPE_API_HOST": ports.stripe_url}
@@ -166,6 +167,7 @@ def _announce(state: Path, ports: Ports, seconds: float) -> None:
         facts = _with_ports_of_today(facts_file, ports)
         for title, login in (("Customer", facts["customer"]), ("Staff", facts["staff"])):
             print(f"  {title:<9} {login['email']}  {login['password']}")
+        print('  Card      4242 4242 4242 4242 pays, 4000 0000 0000 0341 fails later (README, "Try it")')
         print(f"\n  curl -H 'Authorization: Bearer {facts['key']}' '{facts['curl_url']}'")
     print(f"\n  Logs in {state / 'log'}", flush=True)
 

@@ -97,9 +97,16 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         description="Mark as paying (the door stays open after the trial)", permissions=["activate"]
     )
     def activate(self, request: HttpRequest, subscriptions: QuerySet[Subscription]) -> None:
+        marked = 0
         for subscription in subscriptions:
-            activate_subscription(subscription=subscription, by=staff(request), at=now())
-        messages.success(request, f"{len(subscriptions)} marked as paying.")
+            try:
+                activate_subscription(subscription=subscription, by=staff(request), at=now())
+            except PortalError as refused:
+                messages.error(request, f"{subscription.organization}: {refused.detail}")
+            else:
+                marked += 1
+        if marked:
+            messages.success(request, f"{marked} marked as paying.")
 
 
 class OverrideForm(forms.ModelForm[Override]):

@@ -4,11 +4,13 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
 
 from accounts.models import AuditEvent, Role, User
 from billing.accounts import get_account
+from billing.collection import mark_paid
 from billing.credits import credit_balances, grant_credit
 from billing.models import BillingAccount, Invoice, Statement
 from core.clock import now
@@ -73,6 +75,19 @@ def test_a_document_has_its_lines_on_page_and_in_the_csv(alice: Client, acme: Cu
         assert words in page, words
     assert [row["rounded"] for row in rows if row["rounded"]] == ["49.00", "2.50"]
     assert [row["quantity"] for row in rows] == ["", "12500", "10000", "2500"]
+
+
+def test_an_unpaid_document_says_how_to_pay(alice: Client, acme: Customer, settings: LazySettings) -> None:
+    statement = acme.finalise()
+    address = f"/invoices/{statement.public_id}/"
+    settings.INVOICE_PAY_TO = ""
+    assert "Write to support to learn where to pay" in alice.get(address).content.decode()
+    settings.INVOICE_PAY_TO = "Bank transfer\nIBAN DE02 1203"
+    shown = alice.get(address).content.decode()
+    assert "Bank transfer<br>IBAN DE02 1203" in shown
+    assert "Name ACMEMAPS-0001" in shown
+    mark_paid(invoice=Invoice.objects.get(statement=statement), by=None, at=now())
+    assert "How to pay" not in alice.get(address).content.decode()
 
 
 def test_a_document_is_a_pdf(alice: Client, acme: Customer) -> None:

@@ -9,6 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from billing.checks import check_payment
 from billing.models import (
     StripeCustomer,
     StripeInvoice,
@@ -20,7 +21,7 @@ from billing.models import (
 from billing.stripe.changes import upgrade_price
 from core.clock import now
 from core.money import format_money
-from plans.models import SubscriptionStatus
+from plans.models import Subscription, SubscriptionStatus
 from plans.queries import current_subscription, newest_version
 from plans.services import activate_subscription, mark_past_due
 from tests.cast import Cast, create_cast
@@ -68,8 +69,50 @@ def test_without_stripe_there_is_no_card(cast: Cast, client: Client, settings: L
     price_at_stripe(cast)
     client.force_login(cast.alice)
     shown = page(client)
-    assert "payment-heading" not in shown
-    assert ADD_CARD not in shown
+    assert "Starter is paid by invoice here" in shown
+    for absent in (ADD_CARD, PORTAL, "STRIPE_SECRET_KEY"):
+        assert absent not in shown
+    assert client.post(reverse("dashboard:plan-pay")).status_code == 302
+    told = page(client)
+    assert "No card can be taken for this plan yet" in told
+    assert "STRIPE_SECRET_KEY" not in told
+
+
+def test_without_stripe_a_paid_plan_after_the_trial_is_begun_by_hand(
+    cast: Cast, client: Client, settings: LazySettings
+) -> None:
+    settings.STRIPE_SECRET_KEY = ""
+    Subscription.objects.for_organization(cast.northwind).update(trial_ends_at=now())
+    client.force_login(cast.alice)
+    assert "Write to support to go on with it" in page(client)
+    change = page(client, reverse("dashboard:plan-change", args=["professional"]))
+    assert "Professional is paid by invoice here" in change
+    assert "Change to Professional</button>" not in change
+    assert client.post(reverse("dashboard:plan-change", args=["free"])).status_code == 302  # needs no payment
+
+
+def test_without_stripe_staff_read_what_has_to_be_set(
+    cast: Cast, client: Client, settings: LazySettings
+) -> None:
+    client.force_login(create_user("staff@farebox.example", is_staff=True))
+    addresses = [
+        "/staff/invoices/",
+        reverse("dashboard:staff-customer-billing", args=[cast.northwind.public_id]),
+    ]
+    for address in addresses:
+        assert "STRIPE_SECRET_KEY" not in page(client, address)
+    settings.STRIPE_SECRET_KEY = ""
+    for address in addresses:
+        shown = page(client, address)
+        assert "STRIPE_SECRET_KEY" in shown
+        assert "docs/stripe.md" in shown
+
+
+def test_the_checks_name_what_is_missing(settings: LazySettings) -> None:
+    settings.STRIPE_SECRET_KEY, settings.INVOICE_PAY_TO, settings.STRIPE_TRIAL_NEEDS_CARD = "", "", True
+    assert [one.id for one in check_payment(None)] == ["billing.I001", "billing.W001", "billing.I002"]
+    settings.STRIPE_SECRET_KEY = "sk_test_" + "4eC39HqLyjWDarjtT1zdp7dc"
+    assert check_payment(None) == []
 
 
 def test_who_can_pay_is_asked_for_a_card(cast: Cast, client: Client) -> None:
