@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metering.measuring import passes
@@ -99,6 +99,7 @@ CATALOGUES = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first catalogue takes a second on a busy machine
 @given(CATALOGUES)
 def test_any_catalogue_is_read_as_it_was_written(catalogue: Catalogue) -> None:
     assert read_catalogue(write_catalogue(catalogue)) == catalogue
