@@ -106,7 +106,7 @@ def test_the_page_costs_a_fixed_number_of_queries(
     for _ in range(5):
         use(cast.northwind, key)
     client.force_login(cast.alice)
-    with django_assert_max_num_queries(37):  # five of them for the forecast
+    with django_assert_max_num_queries(38):  # five of them for the forecast, one for the banner
         client.get("/usage/")
 
 
