@@ -116,7 +116,7 @@ def _after_looking(request: MemberRequest, act: Callable[..., StripeUpgrade | No
     try:
         found = act(organization=request.organization, by=request.user, at=now())
     except PortalError as error:
-        messages.error(request, f"{error.title}. {error.detail}")
+        messages.error(request, refusal_words(error, request.user))
         return redirect("dashboard:plan")
     if found is not None and found.state == UpgradeState.WAITING:
         return ToStripe(found.url)
