@@ -17,6 +17,7 @@ from billing.stripe import (
     compare,
     findings,
     items,
+    lacking,
     prepaid,
     publishing,
     reconcile,
@@ -104,6 +105,8 @@ def stripe_reconcile() -> None:
     at = now()
     done = reconcile.mend_unlike(at=at)
     log.info("stripe_reconciled", mended=len(done.mended), left=len(done.left))
+    compare.compare_again(at=at)
+    lacking.check_waiting(at=at)
     findings.tell_staff(at=at)
 
 

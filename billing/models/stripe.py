@@ -263,12 +263,39 @@ class StripeCredit(models.Model):
         return self.stripe_id or str(self.pk)
 
 
+class StripeLine(models.Model):
+    """What one comparison found on an invoice: Stripe's lines of one price and period, or one item, beside ours. Made again by
+    the next comparison; where a line of ours stands on no invoice is seen here."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    invoice = models.ForeignKey(StripeInvoice, models.CASCADE, related_name="lines")
+    subject = models.CharField(
+        max_length=ID_LENGTH, help_text="Stripe's id of the item, or of the price with the period."
+    )
+    period = models.ForeignKey(Period, models.PROTECT, null=True, related_name="+")
+    price = models.ForeignKey(StripePrice, models.PROTECT, null=True, related_name="+")
+    item = models.ForeignKey(StripeItem, models.PROTECT, null=True, related_name="lines")
+    is_equal = models.BooleanField()
+    theirs = models.JSONField(default=dict)
+    ours = models.JSONField(default=dict)
+
+    objects: ClassVar[TenantQuerySet["StripeLine"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [models.UniqueConstraint("invoice", "subject", name="stripe_line_subject")]
+
+    def __str__(self) -> str:
+        return self.subject
+
+
 class PaymentKind(models.TextChoices):
     PAID = "paid", "Paid"
     FAILED = "failed", "Payment failed"
     REFUNDED = "refunded", "Refunded"
     DISPUTED = "disputed", "Disputed"
     DISPUTE_CLOSED = "dispute_closed", "Dispute closed"
+    CREDITED = "credit_note", "Credit note at Stripe"
 
 
 class PaymentEntry(models.Model):
@@ -357,6 +384,7 @@ class FindingKind(models.TextChoices):
     SUBSCRIPTION = "subscription", "Subscription differs"
     PRICE = "price", "Price differs"
     METER_ERROR = "meter_error", "Stripe refused usage"
+    PAYMENT = "payment", "Payment differs"
 
 
 class StripeFinding(models.Model):
@@ -366,11 +394,15 @@ class StripeFinding(models.Model):
     organization = models.ForeignKey(
         Organization, models.PROTECT, null=True, blank=True, related_name="stripe_findings"
     )
+    invoice = models.ForeignKey(StripeInvoice, models.PROTECT, null=True, blank=True, related_name="findings")
     kind = models.CharField(max_length=12, choices=FindingKind.choices)
     subject = models.CharField(max_length=300, help_text="What it is about: Stripe's ids, line, period.")
     text = models.CharField(max_length=500)
     ours = models.JSONField(default=dict)
     theirs = models.JSONField(default=dict)
+    behind = models.JSONField(
+        default=dict, help_text="Of usage: the calls, and the rows told, by hour (billing/stripe/behind.py)."
+    )
     opened_at = models.DateTimeField()
     told_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)

@@ -4,6 +4,7 @@ Of a period that ran to its end Stripe bills the fee and what its meters count. 
 (minimum, write-off above a cap, adjustments), and the usage of a period that was cut short, by an upgrade or an end at once.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -60,14 +61,67 @@ def is_by_card(statement: Statement) -> bool:
     return _payer(rows, statement.starts_at) is not None
 
 
+def is_cut_short(statement: Statement) -> bool:
+    """Whether Stripe's subscription ended inside the period of this document, which is by card."""
+    payers = _payers([statement.subscription_id])
+    row = _payer(payers.get(statement.subscription_id, []), statement.starts_at)
+    return row is not None and _is_cut(row, statement.ends_at, payers)
+
+
 def send_items(*, at: datetime, limit: int = 500) -> int:
-    """Tell Stripe of items that it does not have yet; how many. What fails is logged and tried again by the next beat."""
-    ids = (
+    """Tell Stripe of items that it does not have yet; how many. What fails is logged and tried again by the next beat. Customers
+    without a subscription there get an invoice of them (`settle_pending`)."""
+    ids = list(
         StripeItem.objects.filter(sent_at=None, error="")
         .order_by(*_OLDEST_FIRST)
-        .values_list("pk", flat=True)
+        .values_list("pk", flat=True)[:limit]
     )
-    return one_by_one(ids[:limit], lambda pk: send_item(pk, at), failed="stripe_item_not_sent")
+    sent = one_by_one(ids, lambda pk: send_item(pk, at), failed="stripe_item_not_sent")
+    told = StripeItem.objects.filter(pk__in=ids).exclude(sent_at=None)
+    owners = told.exclude(organization__stripe_subscriptions__ended_at=None)
+    one_by_one(
+        sorted(set(owners.values_list("organization_id", flat=True))),
+        lambda pk: settle_pending(pk, at=at), failed="stripe_items_not_settled",
+    )  # fmt: skip
+    return sent
+
+
+def settle_pending(organization_id: int, *, at: datetime) -> bool:
+    """Make an invoice of what waits at Stripe for one that will not come, because no subscription is open there; whether one was
+    made. Less than nothing becomes the customer's balance at Stripe, which later invoices are paid from (docs/stripe.md).
+    Raises stripe.StripeError."""
+    with customer_lock(organization_id):
+        if StripeSubscription.objects.filter(organization_id=organization_id, ended_at=None).exists():
+            return False
+        customer = StripeCustomer.objects.get(organization_id=organization_id).stripe_id
+        invoice_items = stripe_client().v1.invoice_items
+        listed = invoice_items.list({"customer": customer, "pending": True, "limit": 100})
+        waiting: dict[str, list[str]] = {}
+        for one in listed.auto_paging_iter():
+            waiting.setdefault(one.currency, []).append(one.id)
+        for currency, ids in waiting.items():
+            _settle(organization_id, customer, currency, ids)
+    if waiting:
+        log.info("stripe_items_settled", customer=customer, items=sum(map(len, waiting.values())))
+    return bool(waiting)
+
+
+def _settle(organization_id: int, customer: str, currency: str, ids: list[str]) -> None:
+    client = stripe_client()
+    alone: Any = {
+        "customer": customer,
+        "currency": currency,
+        "auto_advance": True,
+        "pending_invoice_items_behavior": "include",
+    }
+    last = StripeSubscription.objects.filter(organization_id=organization_id).order_by("started_at").last()
+    if last is not None:
+        # Checkout sets the card on the subscription, which has ended, not on the customer.
+        ended = plain(client.v1.subscriptions.retrieve(last.stripe_id))
+        if card := stripe_id_of(ended.get("default_payment_method")):
+            alone["default_payment_method"] = card
+    digest = hashlib.sha256(" ".join(sorted(ids)).encode()).hexdigest()
+    client.v1.invoices.create(alone, once("alone", customer, digest))
 
 
 def _payers(subscription_ids: Iterable[int]) -> dict[int, list[StripeSubscription]]:
@@ -100,7 +154,7 @@ def _has_follower(row: StripeSubscription, payers: dict[int, list[StripeSubscrip
 
 
 def _items_of(one: Issued, row: StripeSubscription, *, cut: bool, at: datetime) -> list[StripeItem]:
-    metered = set() if cut else _metered(row)
+    metered = set() if cut else metered_lines(one.draft.version_id)
     items = []
     for line in one.draft.lines:
         amount = _our_amount(line, metered, row, one.draft.period_id)
@@ -131,8 +185,10 @@ def _our_amount(
     return line.amount_minor
 
 
-def _metered(row: StripeSubscription) -> set[tuple[str, str]]:
-    prices = StripePrice.objects.filter(version_id=row.version_id).exclude(meter=None)
+def metered_lines(version_id: int) -> set[tuple[str, str]]:
+    """What Stripe itself charges of a period: meter and dimension of the lines. By the period's version: the subscription
+    may be on the next one already when the statement is made."""
+    prices = StripePrice.objects.filter(version_id=version_id).exclude(meter=None)
     return {
         (price.component.meter.slug, match_text(price.component.match.items()))
         for price in prices.select_related("component__meter")
@@ -170,7 +226,7 @@ def send_item(pk: int, at: datetime) -> bool:
 
 
 def _create(item: StripeItem) -> str:
-    """On the draft of the period's own invoice; else on the customer's next one, which is made where none would come."""
+    """On the draft of the period's own invoice; else on the customer's next one."""
     client = stripe_client()
     customer = StripeCustomer.objects.get(organization_id=item.organization_id).stripe_id
     params: Any = {
@@ -191,14 +247,6 @@ def _create(item: StripeItem) -> str:
             raise
         draft = None  # it was finalised just now
         made = client.v1.invoice_items.create(params, once("item", item.pk, "next"))
-    goes_on = StripeSubscription.objects.filter(organization_id=item.organization_id, ended_at=None).exists()
-    if draft is None and not goes_on and item.amount_minor > 0:
-        alone: Any = {"customer": customer, "auto_advance": True, "pending_invoice_items_behavior": "include"}
-        # Checkout sets the card on the subscription, which has ended, not on the customer.
-        ended = plain(client.v1.subscriptions.retrieve(item.stripe_subscription.stripe_id))
-        if card := stripe_id_of(ended.get("default_payment_method")):
-            alone["default_payment_method"] = card
-        client.v1.invoices.create(alone, once("alone", item.pk))
     return made.id
 
 

@@ -7,6 +7,7 @@ that run or have just ended.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Q, Sum
@@ -17,17 +18,20 @@ from billing.models import (
     StripeCustomer,
     StripeInvoice,
     StripeItem,
+    StripeMeter,
     StripePrice,
     StripeSubscription,
     StripeUsage,
     UsageState,
 )
+from billing.stripe.behind import calls_behind
 from billing.stripe.changes import follow_at_stripe
 from billing.stripe.client import once_at, plain, stripe_client, stripe_id_of
 from billing.stripe.invoices import sync_invoice
 from billing.stripe.items import send_item
 from billing.stripe.sink import StripeSink
 from billing.stripe.sync import PAYS, end_at_stripe, moment, period_of, sync_subscription
+from plans.models import Period
 
 Json = dict[str, Any]
 LOOK_BACK = timedelta(days=40)  # invoices that are neither drafts nor open
@@ -36,11 +40,16 @@ QUIET = timedelta(minutes=30)  # Stripe counts usage with delay
 USAGE_BACK = timedelta(days=3)
 MINUTE = timedelta(minutes=1)
 _PAGE = 100
+_ADVICE = {
+    "more": "Somebody else sends to this meter: cancel that event at Stripe within a day, else credit what it costs.",
+    "less": "Look for usage that Stripe refused later; send those rows again, or bill the rest by hand.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Unlike:
-    """One difference in words. `mend` is carried out under the customer's lock; None: only people can."""
+    """One difference in words. `mend` is carried out under the customer's lock; None: only people can, and `text` says what.
+    `behind`: of usage, the hours that differ."""
 
     what: str
     kind: FindingKind
@@ -48,6 +57,7 @@ class Unlike:
     text: str
     organization_id: int | None = None
     mend: Callable[[datetime], object] | None = field(default=None, compare=False)
+    behind: Json = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return f"{self.what}: {self.text}"
@@ -79,6 +89,12 @@ class Look:
             if service is self.api.customers or stripe_id_of(one["customer"]) in self.ours
         }
 
+    @cached_property
+    def subscriptions(self) -> dict[str, Json]:
+        """Those that are not over."""
+        found = self.listed(self.api.subscriptions, expand=["data.schedule"])
+        return {stripe_id: data for stripe_id, data in found.items() if data["status"] in PAYS}
+
     def owner(self, data: Json) -> int:
         return self.ours[stripe_id_of(data["customer"])].organization_id
 
@@ -89,7 +105,8 @@ def customers(look: Look) -> Iterator[Unlike]:
         name, wanted = row.organization.name, row.organization.public_id
         found = there.get(stripe_id)
         if found is None:
-            yield _customer(row, f"{name} ({stripe_id}) was deleted at Stripe.", None)
+            text = f"{name} ({stripe_id}) was deleted at Stripe, which cannot be undone: speak with them; they pay anew, as a new customer."
+            yield _customer(row, text, None)
         elif (found.get("metadata") or {}).get("farebox_organization") != wanted:
 
             def mend(at: datetime, stripe_id: str = stripe_id, wanted: str = wanted) -> None:
@@ -105,11 +122,7 @@ def _customer(row: StripeCustomer, text: str, mend: Callable[[datetime], object]
 
 def subscriptions(look: Look) -> Iterator[Unlike]:
     """In the order in which they are to be mended: what ended without a follower, what began, what goes on."""
-    there = {
-        stripe_id: data
-        for stripe_id, data in look.listed(look.api.subscriptions, expand=["data.schedule"]).items()
-        if data["status"] in PAYS
-    }
+    there = look.subscriptions
     scoped = StripeSubscription.objects.filter(look.scope).select_related("subscription")
     rows = {row.stripe_id: row for row in scoped.filter(Q(ended_at=None) | Q(stripe_id__in=there))}
     unknown = sorted(
@@ -164,7 +177,10 @@ def _going_on(row: StripeSubscription, data: Json) -> Iterator[Unlike]:
         yield _subscription(key, owner, f"has another {', '.join(names)} at Stripe")
     wanted = set(StripePrice.objects.filter(version=row.version).values_list("stripe_id", flat=True))
     if set(listed.values()) == {row.version_id} and items != wanted:
-        text = f"{key} has other items at Stripe than its plan: {len(items)}, here {len(wanted)}."
+        text = (
+            f"{key} has other items at Stripe than its plan: {len(items)}, here {len(wanted)}. Put them back there, or"
+            " move the customer to another plan here."
+        )
         yield Unlike("subscription", FindingKind.SUBSCRIPTION, f"{key}:items", text, owner)
     if (reason := _schedule_differs(row, data)) and not names:
         yield Unlike(
@@ -240,6 +256,8 @@ def items(look: Look) -> Iterator[Unlike]:
         text = f"{item.pk} ({item.text}) " + (
             "is there, its answer was lost." if found else f"waits. {item.error}"
         )
+        if item.error and not found:
+            text += " Stripe refused it: bill it by hand."
 
         def mend(at: datetime, pk: int = item.pk, found: str = found) -> None:
             if found:
@@ -270,8 +288,23 @@ def usage(look: Look) -> Iterator[Unlike]:
         told = settled.aggregate(told=Sum("value"))["told"] or 0
         counted = StripeSink().summary(meter=meter, customer=customer, start=start, end=end)
         if counted is not None and counted != told:
-            text = f"{name} of {customer} until {end:%Y-%m-%d %H:%M}: Stripe counted {counted}, told were {told}."
-            yield Unlike("usage", FindingKind.USAGE, f"{customer} {meter} {period_id}", text, owner)
+            behind = _behind(period_id, meter_id)
+            text = (
+                f"{name} of {customer} until {end:%Y-%m-%d %H:%M}: Stripe counted {counted}, told were {told}{_hours(behind)}."
+                f" {_ADVICE['more' if counted > told else 'less']}"
+            )
+            subject = f"{customer} {meter} {period_id}"
+            yield Unlike("usage", FindingKind.USAGE, subject, text, owner, behind=behind)
+
+
+def _behind(period_id: int, meter_id: int) -> Json:
+    period = Period.objects.select_related("organization__stripe_customer").get(pk=period_id)
+    return calls_behind(period=period, meter=StripeMeter.objects.get(pk=meter_id))
+
+
+def _hours(behind: Json) -> str:
+    named = ", ".join(one["hour"] for one in behind["hours"][:3])
+    return f" (hour {named})" if named else ""
 
 
 def _minute(at: datetime) -> datetime:

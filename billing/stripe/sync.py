@@ -106,7 +106,7 @@ def _adopt(
         at=at,
     )
     if closed is not None:
-        _remember_credit(closed, data, begun, at)
+        remember_credit(closed, data, begun, at)
     return StripeSubscription(
         organization=organization,
         subscription=subscription,
@@ -116,7 +116,7 @@ def _adopt(
     )
 
 
-def _remember_credit(closed: StripeSubscription, data: Json, begun: datetime, at: datetime) -> None:
+def remember_credit(closed: StripeSubscription, data: Json, begun: datetime, at: datetime) -> None:
     """The statement of the period that an upgrade closed says the same credit; what it says more or less goes as another item.
     Read from the subscription, so that it is known also where the act that made it crashed."""
     item_id = data["metadata"].get(CREDIT_ITEM)
