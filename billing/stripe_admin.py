@@ -6,12 +6,16 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from djstripe.models import Event, WebhookEventTrigger
 
 from billing.models import (
     FindingKind,
     StripeCredit,
     StripeFinding,
+    StripeLine,
     StripeMeter,
     StripePrice,
     StripeProduct,
@@ -90,11 +94,27 @@ class StripeMeterAdmin(MirroredAdmin):
 
 @admin.register(StripeFinding)
 class StripeFindingAdmin(CheckedAdmin):
-    list_display = ("kind", "subject", "text", "organization", "opened_at", "told_at", "closed_at")
+    list_display = ("kind", "subject", "text", "organization", "opened_at", "told_at", "closed_at", "page")
     list_filter = ("kind", ("closed_at", admin.EmptyFieldListFilter))
     list_select_related = ("organization",)
     search_fields = ("public_id", "subject", "text", "organization__name")
     date_hierarchy = "opened_at"
+
+    @admin.display(description="Both sides")
+    def page(self, row: StripeFinding) -> SafeString:
+        return format_html(
+            '<a href="{}">Open</a>', reverse("dashboard:staff-stripe-finding", args=[row.public_id])
+        )
+
+
+@admin.register(StripeLine)
+class StripeLineAdmin(ReadOnlyAdmin):
+    """What the last comparison of each invoice found, equal or not."""
+
+    list_display = ("invoice", "subject", "organization", "period", "is_equal", "theirs", "ours")
+    list_filter = ("is_equal",)
+    list_select_related = ("invoice", "organization", "period__organization", "period__version__plan")
+    search_fields = ("subject", "invoice__number", "invoice__stripe_id", "organization__name")
 
 
 @admin.register(StripeUpgrade)

@@ -42,6 +42,7 @@ STAFF = {
     "dashboard:staff-call-find", "dashboard:staff-simulator", "dashboard:staff-simulation",
     "dashboard:staff-simulation-csv", "dashboard:staff-simulation-again",
     "dashboard:staff-month-end", "dashboard:staff-grace-end", "dashboard:staff-stripe-usage", "dashboard:staff-stripe-usage-again",
+    "dashboard:staff-stripe-findings", "dashboard:staff-stripe-finding", "dashboard:staff-stripe-finding-again",
 }  # fmt: skip
 # Keys decide who calls; they have tests of their own (tests/metering/test_api.py, test_drf.py).
 BY_KEY = {
@@ -123,6 +124,8 @@ class World:
             return reverse(name, args=["sim_of_nobody"])  # who is no staff gets no further than the door
         if name == "dashboard:staff-stripe-usage-again":
             return reverse(name, args=["farebox-northwind-1"])
+        if name.startswith("dashboard:staff-stripe-finding") and not name.endswith("s"):
+            return reverse(name, args=["fnd_of_nobody"])
         if "-line" in name:
             return reverse(name, args=[self.statement.public_id, 1])
         ids = documents | {

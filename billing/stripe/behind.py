@@ -6,7 +6,7 @@ ledger's hours in the order of time, as prices are (billing/breakdown.py).
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import stripe
@@ -15,9 +15,9 @@ from billing.explain import stored_document
 from billing.models import Statement, StatementLine, StripeMeter, StripeUsage, UsageState
 from billing.stripe.client import stripe_client
 from billing.stripe.sides import whole_units
+from core.hours import ceil_hour, floor_hour
 from plans.models import Period
 
-HOUR = timedelta(hours=1)
 HOURS_KEPT = 48
 HOUR_FORMAT = "%Y-%m-%dT%H"
 Counted = dict[datetime, int]
@@ -108,7 +108,7 @@ def _counted(period: Period, meter: StripeMeter) -> Counted | None:
 
 def _span(period: Period) -> tuple[datetime, datetime]:
     """Whole hours that hold the period."""
-    return _hour(period.starts_at), _hour(period.ends_at - timedelta(microseconds=1)) + HOUR
+    return floor_hour(period.starts_at), ceil_hour(period.ends_at)
 
 
 def _hours(
@@ -118,7 +118,7 @@ def _hours(
     behind = dict(_laid(own, used))
     by_hour: dict[datetime, list[StripeUsage]] = defaultdict(list)
     for row in rows:
-        by_hour[_hour(row.stamped_at)].append(row)
+        by_hour[floor_hour(row.stamped_at)].append(row)
     for hour in sorted({*by_hour, *counted}):
         told, there = sum(row.value for row in by_hour[hour]), counted.get(hour, 0)
         late = [row for row in by_hour[hour] if _came_late(row, invoiced_at)]
@@ -156,7 +156,3 @@ def _usage(found: Sequence[Used]) -> list[dict[str, Any]]:
         {"hour": one.hour.strftime(HOUR_FORMAT), "events": one.events, "units": one.end - one.start}
         for one in dict.fromkeys(found)
     ]
-
-
-def _hour(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

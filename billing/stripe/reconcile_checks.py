@@ -182,11 +182,29 @@ def _going_on(row: StripeSubscription, data: Json) -> Iterator[Unlike]:
             " move the customer to another plan here."
         )
         yield Unlike("subscription", FindingKind.SUBSCRIPTION, f"{key}:items", text, owner)
+    for name, wrong in _changed_by_hand(data):
+        yield Unlike("subscription", FindingKind.SUBSCRIPTION, f"{key}:{name}", f"{key} {wrong}", owner)
     if (reason := _schedule_differs(row, data)) and not names:
         yield Unlike(
             "subscription", FindingKind.SUBSCRIPTION, f"{key}:schedule", f"{key} {reason}.", owner,
             lambda at: follow_at_stripe(row.subscription, row, at=at),
         )  # fmt: skip
+
+
+def _changed_by_hand(data: Json) -> Iterator[tuple[str, str]]:
+    """What we never set, and what makes Stripe bill something else or nothing."""
+    if any((item.get("quantity") or 1) != 1 for item in data["items"]["data"]):
+        yield "quantity", "has its fee more than once. Set the quantity to 1 in Stripe."
+    if data.get("pause_collection"):
+        yield (
+            "pause",
+            "does not collect: its payments are paused there. Resume them in Stripe, or suspend the customer here.",
+        )
+    if data.get("collection_method") == "send_invoice":
+        yield (
+            "collection",
+            "sends invoices instead of charging the card. Set it to charge automatically in Stripe.",
+        )
 
 
 def _schedule_differs(row: StripeSubscription, data: Json) -> str:

@@ -14,7 +14,6 @@ from billing.stripe.invoices import apply_dispute, apply_refunds
 from billing.stripe.items import settle_pending
 from billing.stripe.reconcile_checks import LOOK_BACK, Json, Look, Unlike
 from billing.stripe.sync import CREDIT_ITEM, moment, remember_credit
-from core.any_of import any_of
 
 DISPUTES_BACK = timedelta(days=120)  # a bank takes its time
 SETTLES_BY_ITSELF = timedelta(hours=1)  # an act that made an item may still be under way
@@ -144,7 +143,7 @@ def _orphan(item: Json, owner: int) -> Unlike:
 
 def _entered(kind: PaymentKind, keys: Iterable[str]) -> set[str]:
     """Which of these are in a timeline."""
-    found = PaymentEntry.objects.filter(kind=kind, reference__in=any_of(keys))
+    found = PaymentEntry.objects.filter(kind=kind, reference__in=list(keys))
     return set(found.values_list("reference", flat=True))
 
 
