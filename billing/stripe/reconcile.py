@@ -15,7 +15,7 @@ from billing.models import FindingKind, StripeFinding
 from billing.stripe import reconcile_checks as checks
 from billing.stripe import reconcile_money as money
 from billing.stripe.catalogue_sync import apply_catalogue, catalogue_diff, check_catalogue
-from billing.stripe.client import is_away
+from billing.stripe.client import for_people, is_away
 from billing.stripe.compare import compare_one
 from billing.stripe.customers import customer_lock
 from billing.stripe.findings import open_finding
@@ -69,9 +69,10 @@ def mend_unlike(*, at: datetime, organization: Organization | None = None) -> Me
     return done
 
 
+@for_people()
 def look_again(finding: StripeFinding, *, at: datetime) -> bool:
     """Hold both sides of a finding against each other now, and close it when they are equal; whether it was closed. Mends
-    nothing. Findings of single rows of usage are decided by the outbox: False. Raises stripe.StripeError."""
+    nothing. Findings of single rows of usage are decided by the outbox: False. Raises StripeAway or StripeRefused."""
     if finding.invoice is not None:
         compare_one(finding.invoice, at=at)
     elif finding.kind == FindingKind.PRICE:

@@ -1,6 +1,5 @@
 """Staff see where Stripe and we do not say the same, with both sides and the calls behind, and compare again."""
 
-import stripe
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -10,6 +9,7 @@ from billing.models import StripeFinding
 from billing.stripe.client import is_configured
 from billing.stripe.reconcile import can_look_again, look_again
 from core.clock import now
+from core.errors import PortalError
 from dashboard import findings_page
 from dashboard.access import staff_page
 
@@ -63,7 +63,7 @@ def again(request: HttpRequest, public_id: str) -> HttpResponse:
                 messages.success(request, "Both sides are equal now.")
             else:
                 messages.warning(request, "They still differ.")
-        except stripe.StripeError:
+        except PortalError:
             messages.error(request, "Stripe does not answer now. Try again in a minute.")
     return redirect("dashboard:staff-stripe-finding", public_id)
 

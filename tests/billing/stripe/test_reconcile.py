@@ -167,7 +167,7 @@ def test_a_deleted_customer_is_for_people(paid: Payer) -> None:
 
 def test_requests_do_not_grow_with_customers(payer: Payer) -> None:
     def requests() -> int:
-        before = sum(payer.standin.control("requests").values())
+        before: int = sum(payer.standin.control("requests").values())
         find_unlike(at=payer.at)
         return int(sum(payer.standin.control("requests").values())) - before
 
