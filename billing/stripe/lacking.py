@@ -38,6 +38,7 @@ class Lack(NamedTuple):
     text: str
     line: StatementLine | None
     amount_minor: int
+    currency: str
 
 
 def check_statements(organization: Organization, *, at: datetime) -> int:
@@ -104,7 +105,13 @@ def _of_statement(statement: Statement) -> Iterator[Lack]:
         if line.kind == LineKind.FEE or (line.kind == LineKind.USAGE and key in metered):
             if line.amount_minor and key not in there:
                 text = f"{statement.number}, line {line.position} ({line.text}) is on no invoice of Stripe's: {line.amount_minor} {statement.currency} minor units"
-                yield Lack(f"{statement.public_id} line {line.position}", text, line, line.amount_minor)
+                yield Lack(
+                    f"{statement.public_id} line {line.position}",
+                    text,
+                    line,
+                    line.amount_minor,
+                    statement.currency,
+                )
         else:
             wanted[line.kind] += line.amount_minor
     yield from _items(statement, wanted)
@@ -138,7 +145,7 @@ def _items(statement: Statement, wanted: dict[str, int]) -> Iterator[Lack]:
         if charged != amount:
             label = LineKind(kind).label
             text = f"{statement.number}: items of Stripe's for '{label}' come to {charged}, our lines to {amount} {statement.currency} minor units"
-            yield Lack(f"{statement.public_id} {kind}", text, None, amount - charged)
+            yield Lack(f"{statement.public_id} {kind}", text, None, amount - charged, statement.currency)
 
 
 def _is_lost(item: StripeItem) -> bool:
@@ -149,11 +156,12 @@ def _is_lost(item: StripeItem) -> bool:
 
 def _side(one: Lack) -> dict[str, object]:
     if one.line is None:
-        return {"line": one.text, "amount_minor": one.amount_minor}
+        return {"line": one.text, "amount_minor": one.amount_minor, "currency": one.currency}
     where = f"{one.line.statement} line {one.line.position}"
     return {
         "line": one.line.text,
         "amount_minor": one.amount_minor,
+        "currency": one.currency,
         "where": where,
         "document": one.line.statement.public_id,
         "position": one.line.position,

@@ -16,7 +16,7 @@ from core.clock import now
 
 class Command(BaseCommand):
     help = (
-        "Hold Stripe's customers, subscriptions, prices, invoices, items and usage against ours; exits 1 when anything"
+        "Hold Stripe's customers, subscriptions, prices, invoices, items, payments and usage against ours; exits 1 when anything"
         " differs. With --mend: make it so, and exit 1 only for what is left."
     )
 
