@@ -36,8 +36,8 @@ class Calls:
     """Usage of an hour of the ledger; `url` opens its calls."""
 
     hour: datetime
-    events: str
-    units: str
+    events: int
+    units: int
     url: str
 
 
@@ -46,8 +46,8 @@ class Hour:
     """An hour at Stripe: what it was told and what it counted, by which rows, and of which calls."""
 
     hour: datetime
-    told: str
-    counted: str
+    told: int
+    counted: int
     rows: list[Json]
     calls: list[Calls]
 
@@ -91,12 +91,12 @@ def hours(finding: StripeFinding) -> Iterator[Hour]:
     for one in finding.behind.get("hours") or ():
         calls = [
             Calls(
-                _hour(used["hour"]), grouped(used["events"]), grouped(used["units"]),
+                _hour(used["hour"]), used["events"], used["units"],
                 where.of_calls(_hour(used["hour"]), None) if where else "",
             )
             for used in one["usage"]
         ]  # fmt: skip
-        yield Hour(_hour(one["hour"]), grouped(one["told"]), grouped(one["counted"]), one["rows"], calls)
+        yield Hour(_hour(one["hour"]), one["told"], one["counted"], one["rows"], calls)
 
 
 def _line(finding: StripeFinding) -> list[Any]:

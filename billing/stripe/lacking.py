@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from accounts.models import Organization
 from billing.models import (
@@ -43,7 +43,9 @@ class Lack(NamedTuple):
 
 def check_statements(organization: Organization, *, at: datetime) -> int:
     """Findings for what Stripe lacks of this customer's documents of forty days; those that it has by now are closed. How
-    many are lacking. Reads our rows only: what invoices have is known from their comparison."""
+    many are lacking. Reads our rows only: what invoices have is known from their comparison. Does nothing while one waits for it."""
+    if _waits(organization, at):
+        return 0
     lacks = list(lacking(organization, at=at))
     for one in lacks:
         open_finding(
@@ -71,7 +73,7 @@ def check_waiting(*, at: datetime) -> int:
 
 
 def lacking(organization: Organization, *, at: datetime) -> Iterator[Lack]:
-    """What Stripe lacks now, document by document."""
+    """What Stripe lacks now, document by document, where no invoice is on its way."""
     rows = Statement.objects.for_organization(organization).filter(
         state=StatementState.FINALISED, finalised_at__gt=at - LOOK_BACK
     )
@@ -86,14 +88,18 @@ def _checked(organization: Organization, at: datetime) -> bool:
 
 
 def _is_due(statement: Statement, at: datetime) -> bool:
-    """Whether all invoices that followed the period were compared, or should have been."""
-    if at - statement.finalised_at > PATIENCE:
-        return True
+    """Whether an invoice has followed the period, or should have."""
     followed = StripeInvoice.objects.filter(
         organization_id=statement.organization_id, created_at__gte=statement.ends_at - timedelta(seconds=1)
-    ).exclude(state="void")
-    states = list(followed.values_list("compared_at", flat=True))
-    return bool(states) and None not in states
+    )
+    return at - statement.finalised_at > PATIENCE or followed.exclude(state="void").exists()
+
+
+def _waits(organization: Organization, at: datetime) -> bool:
+    """Whether an invoice is still to be compared, or about to be final: it may have what seems to be lacking."""
+    rows = StripeInvoice.objects.for_organization(organization)
+    final = Q(compared_at=None) & ~Q(state__in=("draft", "void"))
+    return rows.filter(final | Q(state="draft", created_at__gt=at - PATIENCE)).exists()
 
 
 def _of_statement(statement: Statement) -> Iterator[Lack]:

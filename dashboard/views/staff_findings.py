@@ -52,8 +52,8 @@ def finding(request: HttpRequest, public_id: str) -> HttpResponse:
     return render(request, "dashboard/staff_finding.html", context)
 
 
-@require_POST
 @staff_page
+@require_POST
 def again(request: HttpRequest, public_id: str) -> HttpResponse:
     """Hold both sides against each other now; what has become equal is closed."""
     row = _get(public_id)

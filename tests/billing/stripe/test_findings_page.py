@@ -21,6 +21,7 @@ from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import Payer
 from tests.billing.stripe.test_findings import tell_by_hand
 from tests.billing.stripe.test_invoices_equal import end_month, use
+from tests.eager import tasks_at_once
 from tests.factories import create_organization, create_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -131,7 +132,8 @@ def test_strangers_find_nothing(client: Client) -> None:
 def test_the_mail_leads_to_the_page(mailoutbox: list[EmailMessage]) -> None:
     create_user("staff@farebox.example", is_staff=True)
     open_finding(kind=FindingKind.PRICE, subject="price_1", text="The price is gone.", at=now())
-    assert tell_staff(at=now()) == 1
+    with tasks_at_once():
+        assert tell_staff(at=now()) == 1
     (mail,) = mailoutbox
     assert "The price is gone." in mail.body
     assert LIST in mail.body
