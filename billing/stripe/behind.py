@@ -17,6 +17,7 @@ from billing.stripe.client import stripe_client
 from billing.stripe.sides import whole_units
 from core.hours import ceil_hour, floor_hour
 from plans.models import Period
+from plans.tiers import EXACT, ZERO
 
 HOURS_KEPT = 48
 HOUR_FORMAT = "%Y-%m-%dT%H"
@@ -70,10 +71,9 @@ def _used(line: StatementLine, meter: StripeMeter) -> Iterator[Used]:
         "organization", "period__version__plan", "period__organization"
     )
     opened = stored_document(statements.get(pk=line.statement_id)).line(line.position)
-    start, reached = 0, whole_units(line.quantity * 0, meter)
-    total = line.quantity * 0
+    reached, total = 0, ZERO
     for hour in opened.hours():
-        total += hour.share.quantity
+        total = EXACT.add(total, hour.share.quantity)
         start, reached = reached, whole_units(total, meter)
         yield Used(hour.hour, hour.events, start, reached)
 
