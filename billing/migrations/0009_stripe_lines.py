@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0001_people'),
-        ('billing', '0007_stripe'),
+        ('billing', '0008_stripe_upgrades'),
         ('plans', '0006_period_ends'),
     ]
 
