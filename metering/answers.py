@@ -88,7 +88,10 @@ _CLOSED = {
     "suspended": ("This organization is suspended", "Write to support."),
     "trial_over": ("The trial is over", "Choose a plan in the portal; Free needs no payment."),
     "subscription_cancelled": ("The subscription has ended", "Choose a plan in the portal to go on."),
-    "payment_required": ("A payment is overdue", "Pay the open invoice in the portal, under Invoices, to go on."),
+    "payment_required": (
+        "A payment is overdue",
+        "Pay the open invoice in the portal, under Invoices, to go on.",
+    ),
 }
 _LIMITED = {
     "rate_limited": (

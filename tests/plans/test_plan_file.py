@@ -99,7 +99,9 @@ CATALOGUES = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the first catalogue takes a second on a busy machine
+@settings(
+    suppress_health_check=[HealthCheck.too_slow]
+)  # the first catalogue takes a second on a busy machine
 @given(CATALOGUES)
 def test_any_catalogue_is_read_as_it_was_written(catalogue: Catalogue) -> None:
     assert read_catalogue(write_catalogue(catalogue)) == catalogue
