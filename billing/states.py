@@ -11,6 +11,7 @@ from typing import Any
 
 from accounts.models import User
 from plans.models import Subscription, SubscriptionStatus
+from plans.paid import pause_subscription
 from plans.services import activate_subscription, mark_past_due, suspend_for_payment
 
 
@@ -22,6 +23,8 @@ class PaymentEvent(StrEnum):
     GRACE_OVER = "grace over"
     TRIAL_OVER = "trial over"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
+    RESUMED = "resumed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Step:
 
 _S, _E = SubscriptionStatus, PaymentEvent
 OPEN, WARNED = "open", "open, `Farebox-Warning: payment_past_due`"
-UNPAID, ENDED = "402 `payment_required`", "402 `subscription_cancelled`"
+UNPAID, ENDED, PAUSED = "402 `payment_required`", "402 `subscription_cancelled`", "402 `subscription_paused`"
 
 # What is not here changes nothing. The doors know the ends of trials, grace and cancelled periods beforehand and close at
 # that second; the events follow within a minute and write down what has happened.
@@ -50,20 +53,32 @@ STEPS: Mapping[tuple[SubscriptionStatus, PaymentEvent], Step] = {
     (_S.PAST_DUE, _E.CANCELLED): Step(_S.CANCELLED, ENDED),
     (_S.SUSPENDED, _E.PAID): Step(_S.ACTIVE, OPEN, "payment_received"),
     (_S.SUSPENDED, _E.CANCELLED): Step(_S.CANCELLED, ENDED),
+    (_S.ACTIVE, _E.PAUSED): Step(_S.PAUSED, PAUSED, "subscription_paused"),
+    (_S.PAST_DUE, _E.PAUSED): Step(_S.PAUSED, PAUSED, "subscription_paused"),
+    (_S.SUSPENDED, _E.PAUSED): Step(_S.PAUSED, PAUSED, "subscription_paused"),
+    (_S.PAUSED, _E.RESUMED): Step(_S.ACTIVE, OPEN),
+    (_S.PAUSED, _E.CANCELLED): Step(_S.CANCELLED, ENDED),
 }
 _ACTS: Mapping[SubscriptionStatus, Callable[..., Any]] = {
     _S.ACTIVE: activate_subscription,
     _S.PAST_DUE: mark_past_due,
     _S.SUSPENDED: suspend_for_payment,
+    _S.PAUSED: pause_subscription,
 }
+_BY_COLLECTOR = (PaymentEvent.RESUMED,)  # it says from when on: plans.paid.resume_subscription
 
 
 def advance(subscription: Subscription, event: PaymentEvent, *, by: User | None, at: datetime) -> Step | None:
-    """Take the step that this event leads to, through the act of plans; None where it leads nowhere. Cancellations and ends
-    of trials are carried out by plans itself."""
+    """Take the step that this event leads to, through the act of plans; None where it leads nowhere. Cancellations, ends of
+    trials and of pauses are carried out by plans itself."""
     status = SubscriptionStatus(subscription.status)
     step = STEPS.get((status, event))
-    if subscription.ended_at is not None or step is None or step.status not in _ACTS:
+    if (
+        subscription.ended_at is not None
+        or step is None
+        or event in _BY_COLLECTOR
+        or step.status not in _ACTS
+    ):
         return None
     _ACTS[step.status](subscription=subscription, by=by, at=at)
     return step

@@ -4,6 +4,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import stripe
 import structlog
 from celery import shared_task
 from django.db import transaction
@@ -11,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
-from billing.models import SimulationRun, SimulationState
+from billing.models import SimulationRun, SimulationState, StripeSubscription
 from billing.stripe import (
     changes,
     compare,
@@ -27,9 +28,16 @@ from billing.stripe import (
     usage,
 )
 from billing.stripe.client import is_configured
+from billing.stripe.customers import customer_lock
 from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
+# Of requests that may succeed when they are repeated; they carry idempotency keys, or change nothing the second time.
+AGAIN: dict[str, Any] = {
+    "autoretry_for": (stripe.APIConnectionError, stripe.RateLimitError, stripe.APIError),
+    "retry_backoff": 10,
+    "max_retries": 6,
+}
 USAGE_A_RUN = 20_000  # rows: some minutes, well inside the time limit of a task; the next run goes on
 SIMULATION_SECONDS = 570  # before the worker is killed at 600 s (CELERY_TASK_TIME_LIMIT), so that the run can say that it failed
 
@@ -145,6 +153,29 @@ def stripe_usage_ending() -> None:
 def _log_sent(done: sender.Sent) -> None:
     if done.counts.total():
         log.info("stripe_usage_sent", stopped=done.is_stopped, **done.counts)
+
+
+@shared_task(name="billing.stripe_end_replaced", **AGAIN)
+def stripe_end_replaced(stripe_id: str) -> None:
+    """A subscription that another one has replaced ends at Stripe."""
+    sync.end_at_stripe(stripe_id)
+
+
+@shared_task(name="billing.stripe_refuse_second", **AGAIN)
+def stripe_refuse_second(stripe_id: str, invoice_id: str) -> None:
+    """What a second Checkout bought ends, and its payment goes back."""
+    sync.refuse_second(stripe_id, invoice_id)
+
+
+@shared_task(name="billing.stripe_resume", **AGAIN)
+def stripe_resume(stripe_id: str) -> None:
+    """A trial that was paused for want of a card goes on. A declined card leaves it paused: the next card tries again."""
+    row = StripeSubscription.objects.get(stripe_id=stripe_id)
+    try:
+        with customer_lock(row.organization_id):
+            sync.resume_with_card(stripe_id, at=now())
+    except stripe.CardError as error:
+        log.info("stripe_not_resumed", subscription=stripe_id, error=error.code)
 
 
 def lay_out_later(sender: Any, **sent: Any) -> None:

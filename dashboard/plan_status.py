@@ -48,4 +48,10 @@ def plan_status(subscription: Subscription, *, at: datetime) -> PlanStatus:
         return PlanStatus("Past due", "warn", "A payment is overdue. Calls pass during the days of grace.")
     if subscription.status == SubscriptionStatus.SUSPENDED:
         return PlanStatus("Suspended", "bad", "Calls are refused with 402 until the overdue payment is made.")
+    if subscription.status == SubscriptionStatus.PAUSED:
+        return PlanStatus(
+            "Paused",
+            "bad",
+            "Calls are refused with 402, and nothing is charged. Add a payment method to go on.",
+        )
     return PlanStatus("Active", "good", "")

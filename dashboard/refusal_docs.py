@@ -30,6 +30,7 @@ REFUSALS = (
     RefusalDoc("trial_over", 402, "The trial has ended and no payment method is known.", "Choose a plan on the Plan page; Free needs no payment."),
     RefusalDoc("subscription_cancelled", 402, "The subscription was cancelled and has ended.", "Choose a plan on the Plan page."),
     RefusalDoc("payment_required", 402, "A payment is overdue beyond the days of grace.", "Follow the banner in the portal, or pay the open invoice under Invoices; calls pass again at once."),
+    RefusalDoc("subscription_paused", 402, "The subscription is paused: its trial ended without a payment method, or it was paused for you.", "Add a payment method on the Plan page; it goes on by itself. Where there is one, write to support."),
     RefusalDoc("out_of_scope", 403, "The key's scopes do not include this route.", "Use a key with this scope, or issue one without scopes."),
     RefusalDoc("feature_not_in_plan", 403, "The plan does not include this endpoint.", "Change to a plan with all endpoints."),
     RefusalDoc("not_found", 404, "There is no such product, route or resource.", "Compare the path with the quick start."),

@@ -92,6 +92,10 @@ _CLOSED = {
         "A payment is overdue",
         "Pay the open invoice in the portal, under Invoices, to go on.",
     ),
+    "subscription_paused": (
+        "The subscription is paused",
+        "Add a payment method in the portal to go on; where there is one, write to support.",
+    ),
 }
 _LIMITED = {
     "rate_limited": (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q, Subquery
 
 from accounts.models import Organization
 from core.any_of import any_of
@@ -141,13 +141,20 @@ def _closed_by_change(periods: Iterable[Period]) -> set[int]:
 
 
 def after_unpaid_trials(periods: Iterable[Period]) -> set[int]:
-    """Ids of periods after a trial that had ended without payment and before anybody paid: the door was closed, and what
-    nobody could use costs nothing. Read from the log, which stays as it was."""
+    """Ids of periods after a trial that had ended without payment and before anybody paid, and of those that lie in a pause
+    as a whole: the door was closed, and what nobody could use costs nothing. Read from the log, which stays as it was."""
     log = SubscriptionEvent.objects.filter(subscription=OuterRef("subscription"))
     ended = log.filter(kind=SubscriptionEventKind.TRIAL_ENDED, at__lte=OuterRef("starts_at"))
     paid = log.filter(kind=SubscriptionEventKind.TRIAL_CONVERTED, at__lt=OuterRef("ends_at"))
+    kinds = (SubscriptionEventKind.PAUSED, SubscriptionEventKind.RESUMED)
+    last = log.filter(kind__in=kinds, at__lte=OuterRef("starts_at")).order_by("-at", "-pk").values("kind")[:1]
+    resumed = log.filter(
+        kind=SubscriptionEventKind.RESUMED, at__gt=OuterRef("starts_at"), at__lt=OuterRef("ends_at")
+    )
+    paused = Q(was=SubscriptionEventKind.PAUSED) & ~Exists(resumed)
     rows = Period.objects.filter(pk__in=any_of(period.pk for period in periods), is_trial=False)
-    return set(rows.filter(Exists(ended), ~Exists(paid)).values_list("pk", flat=True))
+    closed = rows.annotate(was=Subquery(last)).filter(Exists(ended) & ~Exists(paid) | paused)
+    return set(closed.values_list("pk", flat=True))
 
 
 def _with_caps(periods: Iterable[Period]) -> set[int]:

@@ -120,6 +120,8 @@ def _closing(facts: DoorFacts) -> tuple[int, str] | None:
         moments.append((0, "suspended"))
     if facts.status == "suspended":
         moments.append((0, "payment_required"))
+    if facts.status == "paused":
+        moments.append((0, "subscription_paused"))
     if facts.ended_at is not None:
         moments.append((to_micros(facts.ended_at), "subscription_cancelled"))
     if facts.cancels_at is not None:

@@ -1,7 +1,7 @@
 """Writing the log of subscriptions: each event says what monthly recurring revenue (MRR) was before it and is from then on.
 
 MRR of an organization: the plan's fee as a share of one month while its subscription is active or past due; nothing in a
-trial, while suspended for payment, or after the end. Each event takes over where the organization's last one stopped, so
+trial, while paused or suspended for payment, or after the end. Each event takes over where the organization's last one stopped, so
 the movements of any span of time add up.
 """
 

@@ -11,7 +11,7 @@ from accounts.models import AuditEvent, Organization, User
 from plans.history import record_end, record_event, record_trial_end
 from plans.laying import lay_periods
 from plans.models import Period, PlanVersion, Subscription, SubscriptionEventKind, SubscriptionStatus
-from plans.services import begin_anew, carry_out_end, lock_organization, reread_locked
+from plans.services import NothingToChange, begin_anew, carry_out_end, lock_organization, reread_locked
 from plans.versions import raise_version
 
 _KIND = SubscriptionEventKind
@@ -61,6 +61,44 @@ def end_subscription(*, subscription: Subscription, by: User | None, at: datetim
     record_end(subscription, was=was, at=end)
     raise_version(subscription.organization)
     _audit(subscription, by, "subscription.ended", at)
+    return subscription
+
+
+@transaction.atomic
+def pause_subscription(*, subscription: Subscription, by: User | None, at: datetime) -> Subscription:
+    """The collector asks for nothing until it is resumed (a trial ended without a card, or somebody paused it there): calls are
+    refused with 402 `subscription_paused`, and months that lie in the pause cost nothing. `at` is when it began. Raises
+    NothingToChange."""
+    subscription = reread_locked(subscription)
+    if subscription.ended_at is not None or subscription.status == SubscriptionStatus.PAUSED:
+        raise NothingToChange("Only a running subscription can be paused.")
+    subscription.status, subscription.past_due_since = SubscriptionStatus.PAUSED, None
+    subscription.save(update_fields=["status", "past_due_since"])
+    record_event(subscription, _KIND.PAUSED, at=at)
+    raise_version(subscription.organization)
+    _audit(subscription, by, "subscription.paused", at)
+    return subscription
+
+
+@transaction.atomic
+def resume_subscription(
+    *, subscription: Subscription, starts_at: datetime, by: User | None, at: datetime
+) -> Subscription:
+    """The pause is over: calls pass from now on. `starts_at` is the start of the collector's present period; where none of ours
+    begins then, months begin anew with it. Repeating it changes nothing."""
+    subscription = reread_locked(subscription)
+    if subscription.ended_at is not None or subscription.status != SubscriptionStatus.PAUSED:
+        return subscription
+    subscription.status = SubscriptionStatus.ACTIVE
+    subscription.save(update_fields=["status"])
+    paused = subscription.events.filter(kind=_KIND.PAUSED).latest("at", "pk")
+    is_new = starts_at > paused.at and not subscription.periods.filter(starts_at=starts_at).exists()
+    if is_new:
+        starts_at = _after_present(subscription, starts_at)
+        begin_anew(subscription, at=starts_at)
+    record_event(subscription, _KIND.RESUMED, at=starts_at if is_new else max(at, paused.at))
+    raise_version(subscription.organization)
+    _audit(subscription, by, "subscription.resumed", at)
     return subscription
 
 
@@ -122,11 +160,13 @@ def _turn(
     if not goes_on:
         starts_at = _after_present(subscription, starts_at)
         begin_anew(subscription, at=starts_at)
+    if was == SubscriptionStatus.PAUSED:
+        record_event(subscription, _KIND.RESUMED, at=starts_at)
     if was == SubscriptionStatus.TRIALING:
         record_event(subscription, _KIND.TRIAL_CONVERTED, at=starts_at, previous_version=_other(old, version))
     elif old.pk != version.pk:
         record_event(subscription, _KIND.PLAN_CHANGED, at=starts_at, previous_version=old)
-    elif was != SubscriptionStatus.ACTIVE:
+    elif was not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED):
         record_event(subscription, _KIND.PAID, at=starts_at)
 
 

@@ -6,7 +6,7 @@ DELETE takes none there: it is idempotent by itself. tests/test_stripe_writes.py
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -64,6 +64,11 @@ def plain(found: stripe.StripeObject) -> dict[str, Any]:
 def stripe_id_of(found: Any) -> str:
     """An id, whether the object came expanded or not."""
     return str(found["id"] if isinstance(found, Mapping) else found or "")
+
+
+def moment(seconds: int | None) -> datetime | None:
+    """Stripe's time (whole seconds since 1970) as ours."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def once(*parts: object) -> stripe.RequestOptions:

@@ -12,6 +12,7 @@ from djstripe.signals import WEBHOOK_SIGNALS, webhook_pre_process
 from billing.stripe.client import plain, stripe_client, stripe_id_of
 from billing.stripe.customers import find_organization, take_customer_lock
 from billing.stripe.invoices import apply_dispute, apply_refunds, sync_invoice
+from billing.stripe.later import later
 from billing.stripe.sync import sync_subscription
 from core.clock import now
 
@@ -80,6 +81,8 @@ def on_card(sender: type[Event], event: Event, **_: Any) -> None:
         return
     for row in organization.stripe_subscriptions.filter(ended_at=None):
         sync_subscription(row.stripe_id, at=now())
+        if row.status == "paused":
+            later("billing.stripe_resume", row.stripe_id)
 
 
 def connect() -> None:

@@ -10,9 +10,8 @@ from accounts.queries import staff_addresses
 from billing.collection import after_payment, mail_about, tell_payment
 from billing.models import PaymentEntry, PaymentKind, StripeInvoice, StripeSubscription
 from billing.states import PaymentEvent
-from billing.stripe.client import plain, stripe_client, stripe_id_of
+from billing.stripe.client import moment, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import find_organization
-from billing.stripe.sync import moment
 
 Json = Mapping[str, Any]
 

@@ -6,36 +6,34 @@ it changes nothing, so any event may come any number of times in any order.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import stripe
 import structlog
-from django.db import transaction
 
 from accounts.models import Organization
 from billing.collection import after_payment, tell_payment
 from billing.models import LineKind, StripeCustomer, StripeItem, StripePrice, StripeSubscription
 from billing.states import PaymentEvent
+from billing.stripe.client import moment as moment
 from billing.stripe.client import once, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import card_words, find_organization, take_customer_lock
+from billing.stripe.invoices import sync_invoice
+from billing.stripe.later import later
 from core.one_by_one import one_by_one
-from plans.models import Period, PlanVersion, Subscription
-from plans.paid import end_subscription, subscribe_paid
+from plans.models import Period, PlanVersion, Subscription, SubscriptionStatus
+from plans.paid import end_subscription, resume_subscription, subscribe_paid
 from plans.services import NothingToChange, cancel_subscription, undo_cancellation
 
 log = structlog.get_logger(__name__)
 Json = Mapping[str, Any]
 
 OVER = ("canceled", "incomplete_expired")
+OWES = ("past_due", "unpaid")
 PAYS = ("trialing", "active", "past_due", "unpaid", "paused")
 CREDIT_ITEM, CREDIT_AMOUNT = "farebox_credit_item", "farebox_credit"  # metadata of what an upgrade made
 EXPAND = ["default_payment_method", "customer.invoice_settings.default_payment_method"]
-
-
-def moment(seconds: int | None) -> datetime | None:
-    """Stripe's time (whole seconds since 1970) as ours."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def sync_subscription(stripe_id: str, *, at: datetime) -> StripeSubscription | None:
@@ -65,7 +63,7 @@ def apply_subscription(data: Json, *, at: datetime) -> StripeSubscription | None
         row.next_version = None
     _store(row, data, at)
     if row.ended_at is None:
-        _follow_status(row, organization, at)
+        _follow_status(row, organization, data, at)
         _follow_cancellation(row, at)
     _store_card(organization, data)
     return row
@@ -89,19 +87,18 @@ def _adopt(
     begun = moment(data["start_date"]) or at
     replaces = data["metadata"].get("farebox_replaces", "")
     if other := replaced.exclude(stripe_id=replaces).first():
-        _refuse_second(data, other)
+        log.warning("stripe_second_subscription", kept=other.stripe_id, refused=data["id"])
+        later("billing.stripe_refuse_second", data["id"], stripe_id_of(data["latest_invoice"]))
         return None
     closed = replaced.select_related("version__plan").first()
     # Ended before the old one is cancelled at Stripe: its event then closes no door.
-    if replaced.update(
-        ended_at=begun
-    ):  # its status is Stripe's word: until it is over there, beat asks again
-        transaction.on_commit(lambda: end_at_stripe(replaces), robust=True)
+    if replaced.update(ended_at=begun):  # its status is Stripe's word: until it is over there, beat asks again
+        later("billing.stripe_end_replaced", replaces)
     subscription = subscribe_paid(
         organization=organization,
         version=version,
         starts_at=begun,
-        trial_ends_at=moment(data["trial_end"]) if data["status"] == "trialing" else None,
+        trial_ends_at=moment(data["trial_end"]) if data["status"] in ("trialing", "paused") else None,
         by=None,
         at=at,
     )
@@ -164,17 +161,17 @@ def _end_replaced(pk: int) -> bool:
     return True
 
 
-def _refuse_second(data: Json, other: StripeSubscription) -> None:
-    """Two tabs, two Checkouts: the first one paid stands, what came second ends and its payment goes back."""
-    log.warning("stripe_second_subscription", kept=other.stripe_id, refused=data["id"])
+def refuse_second(stripe_id: str, invoice_id: str) -> None:
+    """Two tabs, two Checkouts: the first one paid stands, what came second ends and its payment goes back. Repeating it changes
+    nothing."""
+    end_at_stripe(stripe_id)
     client = stripe_client()
-    client.v1.subscriptions.cancel(data["id"])  # neither prorated nor billed, by default
-    payments = client.v1.invoice_payments.list({"invoice": stripe_id_of(data["latest_invoice"])})
-    for payment in payments.auto_paging_iter():
+    payments = client.v1.invoice_payments.list({"invoice": invoice_id}) if invoice_id else None
+    for payment in payments.auto_paging_iter() if payments else ():
         if intent := plain(payment)["payment"].get("payment_intent"):
             client.v1.refunds.create(
                 {"payment_intent": stripe_id_of(intent), "reason": "duplicate"},
-                once("second", data["id"], stripe_id_of(intent)),
+                once("second", stripe_id, stripe_id_of(intent)),
             )
 
 
@@ -192,11 +189,49 @@ def _store(row: StripeSubscription, data: Json, at: datetime) -> None:
         end_subscription(subscription=row.subscription, by=None, at=min(row.ended_at, at))
 
 
-def _follow_status(row: StripeSubscription, organization: Organization, at: datetime) -> None:
-    if row.status in ("past_due", "unpaid", "paused"):  # paused: a trial that ended without a card
+def _follow_status(row: StripeSubscription, organization: Organization, data: Json, at: datetime) -> None:
+    """docs/stripe.md has the table; where collection alone is paused (`pause_collection`), Stripe's status and ours stay."""
+    if row.status == "paused":
+        tell_payment(organization, PaymentEvent.PAUSED, by=None, at=_paused_since(row, data, at))
+        return
+    _resume(row, at)
+    if row.status in OWES:
+        if invoice := stripe_id_of(data["latest_invoice"]):
+            sync_invoice(invoice, at=at)  # the mail about it says which invoice, whichever event comes first
         tell_payment(organization, PaymentEvent.OVERDUE, by=None, at=at)
     elif row.status in ("active", "trialing"):
         after_payment(organization, by=None, at=at)
+
+
+def _paused_since(row: StripeSubscription, data: Json, at: datetime) -> datetime:
+    """A trial that ended without a card is paused since that second: what began then costs nothing."""
+    trial_end = moment(data["trial_end"])
+    return trial_end if trial_end is not None and trial_end <= at and is_unpaid_trial(row) else at
+
+
+def is_unpaid_trial(row: StripeSubscription) -> bool:
+    """Whether it has never gone past its trial: an invoice of a renewal would be here otherwise."""
+    return not row.invoices.filter(billing_reason="subscription_cycle").exists()
+
+
+def _resume(row: StripeSubscription, at: datetime) -> None:
+    subscription = Subscription.objects.get(pk=row.subscription_id)
+    if subscription.status == SubscriptionStatus.PAUSED:
+        starts_at = row.current_period_start or at
+        resume_subscription(subscription=subscription, starts_at=starts_at, by=None, at=at)
+
+
+def resume_with_card(stripe_id: str, *, at: datetime) -> bool:
+    """A trial that ended without a card goes on when one is there, with months that begin now; whether it did. What somebody
+    paused for another reason stays paused. Under the customer's lock. Raises stripe.StripeError, also for a declined card."""
+    row = StripeSubscription.objects.filter(stripe_id=stripe_id, ended_at=None).first()
+    subscriptions = stripe_client().v1.subscriptions
+    data = plain(subscriptions.retrieve(stripe_id, {"expand": EXPAND}))
+    if row is None or data["status"] != "paused" or not _default_card(data) or not is_unpaid_trial(row):
+        return False
+    subscriptions.resume(stripe_id, {"billing_cycle_anchor": "now"})
+    sync_subscription(stripe_id, at=at)
+    return True
 
 
 def _follow_cancellation(row: StripeSubscription, at: datetime) -> None:
@@ -211,13 +246,17 @@ def _follow_cancellation(row: StripeSubscription, at: datetime) -> None:
         return
 
 
-def _store_card(organization: Organization, data: Json) -> None:
+def _default_card(data: Json) -> Any:
+    """What pays the subscription: its own payment method, or the customer's."""
     customer = data["customer"] if isinstance(data["customer"], Mapping) else {}
-    default = data.get("default_payment_method") or (customer.get("invoice_settings") or {}).get(
-        "default_payment_method"
-    )
-    if words := card_words(default):
-        StripeCustomer.objects.for_organization(organization).update(card=words)
+    settings = customer.get("invoice_settings") or {}
+    return data.get("default_payment_method") or settings.get("default_payment_method")
+
+
+def _store_card(organization: Organization, data: Json) -> None:
+    if isinstance(data["customer"], Mapping):  # not expanded: of a deleted customer
+        words = card_words(_default_card(data))
+        StripeCustomer.objects.for_organization(organization).exclude(card=words).update(card=words)
 
 
 def _version(data: Json) -> PlanVersion | None:

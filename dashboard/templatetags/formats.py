@@ -31,7 +31,7 @@ _STATES = {
         "slow",
         "unconfirmed",
     ],
-    "bad": ["suspended", "cancelled", "revoked", "expired", "down", "failed", "refused"],
+    "bad": ["suspended", "paused", "cancelled", "revoked", "expired", "down", "failed", "refused"],
 }
 
 

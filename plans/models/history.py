@@ -21,6 +21,8 @@ class SubscriptionEventKind(models.TextChoices):
     PAST_DUE = "past_due", "Payment past due"
     PAID = "paid", "Paid again"
     SUSPENDED = "suspended", "Suspended for payment"
+    PAUSED = "paused", "Paused"
+    RESUMED = "resumed", "Resumed"
     ENDED = "ended", "Ended"
 
 

@@ -21,6 +21,7 @@ class SubscriptionStatus(models.TextChoices):
     TRIALING = "trialing", "Trial"
     ACTIVE = "active", "Active"
     PAST_DUE = "past_due", "Past due"
+    PAUSED = "paused", "Paused"
     SUSPENDED = "suspended", "Suspended"
     CANCELLED = "cancelled", "Cancelled"
 

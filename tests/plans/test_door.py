@@ -45,6 +45,7 @@ def outcome(spans: tuple[Span, ...], at: datetime) -> str:
         ({}, 30, "stale"),
         ({"suspended": True}, 0, "suspended"),
         ({"status": "suspended"}, 0, "payment_required"),
+        ({"status": "paused"}, 0, "subscription_paused"),
         ({"trial_ends_at": START + 14 * DAY, "pays_after_trial": False}, 13, "open"),
         ({"trial_ends_at": START + 14 * DAY, "pays_after_trial": False}, 14, "trial_over"),
         ({"trial_ends_at": START + 14 * DAY}, 14, "open"),

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import Payer
 from tests.billing.stripe.races import assert_one_active, credits_given, race
 from tests.billing.stripe.test_invoices_equal import use
+from tests.eager import tasks_at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DAY = timedelta(days=1)
@@ -24,8 +25,9 @@ RUNS = int(
 
 
 @pytest.fixture
-def payer(stripe_standin: Standin) -> Payer:
-    return Payer.start(stripe_standin)
+def payer(stripe_standin: Standin) -> Iterator[Payer]:
+    with tasks_at_once():
+        yield Payer.start(stripe_standin)
 
 
 @pytest.fixture
