@@ -6,6 +6,7 @@ from datetime import datetime
 from unicodedata import normalize
 
 from django.db import connection, transaction
+from django.dispatch import Signal
 
 from accounts.models import Organization, User
 from accounts.permissions import check_can_decide_plan
@@ -15,6 +16,7 @@ from core.any_of import any_of
 from core.ids import ALPHABET, random_text
 
 PREFIX_LENGTH = 8
+account_changed = Signal()  # sent in the act's transaction with `organization`: a collector may have to know
 _MAKE = """
 INSERT INTO billing_billingaccount (organization_id, number_prefix, legal_name, address, tax_id, email, currency, next_number)
 SELECT id, prefix, '', '', '', '', 'USD', 1 FROM unnest(%s::bigint[], %s::text[]) AS n (id, prefix)
@@ -73,6 +75,7 @@ def change_account(
         target=account.number_prefix,
         at=at,
     )
+    account_changed.send(sender=BillingAccount, organization=organization)
     return account
 
 

@@ -5,12 +5,14 @@ the grace days suspended, and when nothing is owed any more the door opens again
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from accounts.mail import Attachment, queue_mail
 from accounts.models import Membership, Organization, Role, User
@@ -175,9 +177,18 @@ def tell_payment(organization: Organization, event: PaymentEvent, *, by: User | 
         owed = {
             "invoices": list(unpaid.select_related("statement")),
             "card_invoices": list(failed_invoices(organization)),
+            "grace_ends_at": grace_end(organization),
         }
         mail_about(organization, step.mail, owed)
     return step is not None
+
+
+def grace_end(organization: Organization) -> datetime | None:
+    """When calls begin to be refused because of a payment that is overdue; None where none is."""
+    subscription = _open_subscription(organization)
+    if subscription is None or subscription.past_due_since is None:
+        return None
+    return subscription.past_due_since + timedelta(days=settings.PAST_DUE_GRACE_DAYS)
 
 
 def failed_invoices(organization: Organization) -> QuerySet[StripeInvoice]:
@@ -199,11 +210,6 @@ def mail_about(
     attachments: tuple[Attachment, ...] = (),
 ) -> None:
     """Mail the people who pay: the account's address, or owners and billing members."""
-    payers = Membership.objects.for_organization(organization).filter(
-        Q(role=Role.OWNER) | Q(role=Role.BILLING), user__is_active=True
-    )
-    address = get_account(organization).email
-    to = [address] if address else list(payers.order_by("pk").values_list("user__email", flat=True))
     words: dict[str, Any] = {
         "organization": organization,
         "grace_days": settings.PAST_DUE_GRACE_DAYS,
@@ -213,4 +219,21 @@ def mail_about(
     if (invoice := context.get("invoice")) is not None:
         words["title"] = title(invoice.statement)
         words["amount_due"] = format_money(invoice.due_minor or invoice.amount_minor, invoice.currency)
-    queue_mail(template, to=to, context=words, attachments=attachments)
+    for zone, to in payers(organization).items():
+        with timezone.override(zone):
+            queue_mail(template, to=to, context=words, attachments=attachments)
+
+
+def payers(organization: Organization) -> dict[tzinfo, list[str]]:
+    """Whom mails about money go to, by the zone that dates are told in: the account's address (in the zone of the member who
+    has it, else of the owner), or owners and billing members."""
+    members = Membership.objects.for_organization(organization).filter(
+        Q(role=Role.OWNER) | Q(role=Role.BILLING), user__is_active=True
+    )
+    zones = dict(members.order_by("pk").values_list("user__email", "user__time_zone"))
+    if address := get_account(organization).email:
+        zones = {address: zones.get(address) or next(iter(zones.values()), "")}
+    found: dict[tzinfo, list[str]] = {}
+    for email, zone in zones.items():
+        found.setdefault(ZoneInfo(zone or settings.TIME_ZONE), []).append(email)
+    return found

@@ -10,12 +10,14 @@ from celery import shared_task
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
+from accounts.models import Organization
 from billing import collection, simulator, statements
 from billing.credits import expire_credits as expire_all
-from billing.models import SimulationRun, SimulationState, StripeSubscription
+from billing.models import SimulationRun, SimulationState, StripeCustomer, StripeSubscription
 from billing.stripe import (
     changes,
     compare,
+    details,
     findings,
     items,
     lacking,
@@ -29,6 +31,7 @@ from billing.stripe import (
 )
 from billing.stripe.client import is_configured
 from billing.stripe.customers import customer_lock
+from billing.stripe.later import later
 from core.clock import EPOCH, now
 
 log = structlog.get_logger(__name__)
@@ -176,6 +179,19 @@ def stripe_resume(stripe_id: str) -> None:
             sync.resume_with_card(stripe_id, at=now())
     except stripe.CardError as error:
         log.info("stripe_not_resumed", subscription=stripe_id, error=error.code)
+
+
+@shared_task(name="billing.stripe_customer", **AGAIN)
+def stripe_customer(organization_id: int) -> None:
+    """A changed name or address becomes that of Stripe's customer."""
+    with customer_lock(organization_id):
+        details.tell_customer(Organization.objects.get(pk=organization_id), at=now())
+
+
+def tell_customer_later(sender: Any, organization: Organization, **sent: Any) -> None:
+    """Receiver of `account_changed`."""
+    if is_configured() and StripeCustomer.objects.for_organization(organization).exists():
+        later("billing.stripe_customer", organization.pk)
 
 
 def lay_out_later(sender: Any, **sent: Any) -> None:

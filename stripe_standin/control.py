@@ -3,7 +3,7 @@
 GET  health, faults, violations, requests, hooks, settings
 POST faults {kind, method, path, type, times, seconds, chance} · DELETE faults, violations
 POST settings {name: value} · POST reset · POST clock/advance {seconds} or {to} · POST hooks/wait {seconds}
-· POST end-period {subscription, at}
+· POST end-period {subscription, at} · POST refund/fail {refund} · POST dispute/close {dispute, status: won or lost}
 POST hooks/resend {event}
 """
 
@@ -123,6 +123,28 @@ def _end_period(world: World, sent: Any) -> Any:
     return {"now": world.now()}
 
 
+def _fail_refund(world: World, sent: Any) -> Any:
+    """The bank sends the money of a refund back."""
+    with world.lock:
+        refund = world.store.get("refund", str(sent["refund"]))
+        with world.updating(refund, "refund.updated"):
+            refund |= {"status": "failed", "failure_reason": "expired_or_canceled_card"}
+        world.emit("refund.failed", refund)
+    return {"ok": True}
+
+
+def _close_dispute(world: World, sent: Any) -> Any:
+    """The bank decides."""
+    status = str(sent["status"])
+    if status not in ("won", "lost"):
+        raise ValueError("status must be won or lost")
+    with world.lock:
+        dispute = world.store.get("dispute", str(sent["dispute"]))
+        dispute["status"] = status
+        world.emit("charge.dispute.closed", dispute)
+    return {"ok": True}
+
+
 _ACTIONS: dict[tuple[str, str], Callable[[World, Any], Any]] = {
     ("GET", "health"): _health,
     ("GET", "faults"): _faults,
@@ -139,4 +161,6 @@ _ACTIONS: dict[tuple[str, str], Callable[[World, Any], Any]] = {
     ("POST", "reset"): _reset,
     ("POST", "clock/advance"): _advance,
     ("POST", "end-period"): _end_period,
+    ("POST", "refund/fail"): _fail_refund,
+    ("POST", "dispute/close"): _close_dispute,
 }

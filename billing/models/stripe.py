@@ -79,6 +79,12 @@ class StripeCustomer(models.Model):
     card = models.CharField(
         max_length=40, blank=True, help_text="The default payment method in words: Visa ending in 4242."
     )
+    agreed = models.JSONField(
+        null=True, blank=True, help_text="Name, address and e-mail of both sides when they last were in step."
+    )
+    deleted_at = models.DateTimeField(
+        null=True, blank=True, help_text="Deleted at Stripe; the next Checkout makes another one."
+    )
 
     objects: ClassVar[TenantQuerySet["StripeCustomer"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -104,6 +110,9 @@ class StripeSubscription(models.Model):
     cancels_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
+    trial_end_told = models.DateTimeField(
+        null=True, blank=True, help_text="The end of the trial that the customer got a mail about."
+    )
     synced_at = models.DateTimeField()
 
     objects: ClassVar[TenantQuerySet["StripeSubscription"]] = TenantQuerySet.as_manager()  # type: ignore[assignment]
@@ -293,6 +302,7 @@ class PaymentKind(models.TextChoices):
     PAID = "paid", "Paid"
     FAILED = "failed", "Payment failed"
     REFUNDED = "refunded", "Refunded"
+    REFUND_FAILED = "refund_failed", "Refund failed"
     DISPUTED = "disputed", "Disputed"
     DISPUTE_CLOSED = "dispute_closed", "Dispute closed"
     CREDITED = "credit_note", "Credit note at Stripe"

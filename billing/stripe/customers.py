@@ -8,8 +8,9 @@ from django.db import connection, transaction
 
 from accounts.models import Membership, Organization, Role
 from billing.accounts import get_account
-from billing.models import StripeCustomer
+from billing.models import BillingAccount, StripeCustomer
 from billing.stripe.client import once, stripe_client
+from billing.stripe.later import later
 
 LOCK_CLASS = 1_178_747_217  # advisory locks of Stripe's customers; the ledger's are two below
 
@@ -39,27 +40,41 @@ def find_organization(customer_id: str) -> Organization | None:
 
 
 def ensure_customer(organization: Organization) -> StripeCustomer:
-    """The organization's customer at Stripe, made once; its metadata holds our id, never a key. Raises stripe.StripeError."""
+    """The organization's customer at Stripe, made once, and again where it was deleted there; its metadata holds our id, never
+    a key. Raises stripe.StripeError."""
     row = StripeCustomer.objects.for_organization(organization).first()
-    if row is None:
+    if row is None or row.deleted_at is not None:
+        replaces = (row.stripe_id,) if row is not None else ()
+        account = get_account(organization)
+        name, email = account.legal_name or organization.name, customer_email(organization)
         made = stripe_client().v1.customers.create(
             {
-                "name": get_account(organization).legal_name or organization.name,
-                "email": customer_email(organization),
+                "name": name,
+                "email": email,
                 "metadata": {"farebox_organization": organization.public_id},
             },
-            once("customer", organization.public_id),
+            once("customer", organization.public_id, *replaces),
         )
-        row, _ = StripeCustomer.objects.get_or_create(
-            organization=organization, defaults={"stripe_id": made.id}
+        row, _ = StripeCustomer.objects.update_or_create(
+            organization=organization,
+            defaults={"stripe_id": made.id, "agreed": _same(name, email), "deleted_at": None},
         )
+        if account.address:
+            later("billing.stripe_customer", organization.pk)
     return row
+
+
+def _same(name: str, email: str) -> dict[str, dict[str, str]]:
+    """What both sides of a new customer agree on (billing/stripe/details.py)."""
+    details = {"name": name, "email": email, "address": "", "tax_id": ""}
+    return {"ours": details, "theirs": details}
 
 
 def customer_email(organization: Organization) -> str:
     """Where Stripe sends receipts: the billing address, or the owner's."""
-    if address := get_account(organization).email:
-        return address
+    account = BillingAccount.objects.for_organization(organization).first()
+    if account is not None and account.email:
+        return account.email
     owners = Membership.objects.for_organization(organization).filter(role=Role.OWNER, user__is_active=True)
     return owners.order_by("pk").values_list("user__email", flat=True).first() or ""
 

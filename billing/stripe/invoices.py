@@ -7,11 +7,12 @@ from typing import Any
 from accounts.mail import queue_mail
 from accounts.models import Organization
 from accounts.queries import staff_addresses
-from billing.collection import after_payment, mail_about, tell_payment
+from billing.collection import after_payment, grace_end, mail_about, tell_payment
 from billing.models import PaymentEntry, PaymentKind, StripeInvoice, StripeSubscription
 from billing.states import PaymentEvent
 from billing.stripe.client import moment, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import find_organization
+from core.money import format_money
 
 Json = Mapping[str, Any]
 
@@ -45,40 +46,68 @@ def apply_invoice(data: Json, *, at: datetime) -> StripeInvoice | None:
 
 
 def apply_refunds(charge: Json, *, at: datetime) -> int:
-    """A timeline row for each refund of a charge; how many are there."""
+    """A timeline row for each refund of a charge, and another for one that failed: its money is ours again. Staff are told of
+    each once. How many refunds there are."""
     organization = find_organization(stripe_id_of(charge.get("customer")))
     if organization is None:
         return 0
     found = stripe_client().v1.refunds.list({"charge": charge["id"]})
     refunds = [plain(refund) for refund in found.auto_paging_iter()]
+    invoice = _paid_invoice(charge) if refunds else None
     for refund in refunds:
-        _entry(
-            organization, PaymentKind.REFUNDED, refund["id"], refund["amount"], refund["currency"],
-            text=refund.get("reason") or "", at=moment(refund["created"]) or at,
+        money = (refund["id"], refund["amount"], refund["currency"])
+        reason, made_at = refund.get("reason") or "", moment(refund["created"]) or at
+        told = _entry(
+            organization, PaymentKind.REFUNDED, *money, text=reason, at=made_at, invoice=invoice
         )  # fmt: skip
+        if has_failed := refund["status"] in ("failed", "canceled"):
+            why = refund.get("failure_reason") or refund["status"]
+            told = _entry(organization, PaymentKind.REFUND_FAILED, *money, text=why, at=at, invoice=invoice)
+        if told:
+            _tell_staff("staff_refund", organization, *money[1:], refund=refund, has_failed=has_failed)
     return len(refunds)
 
 
 def apply_dispute(dispute: Json, *, at: datetime) -> bool:
-    """A customer's bank took a payment back, or decided about it; staff are told once. Whether it is ours."""
+    """A customer's bank took a payment back, or decided about it; staff are told of each once. Whether it is ours.
+
+    The door stays as it is: what to do about it is for people.
+    """
     charge = plain(stripe_client().v1.charges.retrieve(stripe_id_of(dispute["charge"])))
     organization = find_organization(stripe_id_of(charge.get("customer")))
     if organization is None:
         return False
-    is_over = dispute["status"] in ("won", "lost", "warning_closed")
-    made = _entry(
-        organization, PaymentKind.DISPUTED, dispute["id"], dispute["amount"], dispute["currency"],
-        text=dispute["reason"], at=moment(dispute["created"]) or at,
+    money, invoice = (dispute["id"], dispute["amount"], dispute["currency"]), _paid_invoice(charge)
+    told = _entry(
+        organization, PaymentKind.DISPUTED, *money, text=dispute["reason"],
+        at=moment(dispute["created"]) or at, invoice=invoice,
     )  # fmt: skip
-    if is_over:
-        _entry(
-            organization, PaymentKind.DISPUTE_CLOSED, dispute["id"], dispute["amount"], dispute["currency"],
-            text=dispute["status"], at=at,
-        )  # fmt: skip
-    if made:
-        context = {"organization": organization, "dispute": dispute}
-        queue_mail("staff_dispute", to=staff_addresses(), context=context)
+    if is_over := dispute["status"] in ("won", "lost", "warning_closed"):
+        kind = PaymentKind.DISPUTE_CLOSED
+        told = _entry(organization, kind, *money, text=dispute["status"], at=at, invoice=invoice)
+    if told:
+        due_by = moment((dispute.get("evidence_details") or {}).get("due_by"))
+        _tell_staff(
+            "staff_dispute", organization, *money[1:], dispute=dispute, is_over=is_over, due_by=due_by
+        )
     return True
+
+
+def _tell_staff(
+    template: str, organization: Organization, amount_minor: int, currency: str, **more: Any
+) -> None:
+    context = {"organization": organization, "amount": format_money(amount_minor, currency.upper()), **more}
+    queue_mail(template, to=staff_addresses(), context=context)
+
+
+def _paid_invoice(charge: Json) -> StripeInvoice | None:
+    """The invoice that a charge paid, as far as we have it: only the line in the timeline names it."""
+    intent = stripe_id_of(charge.get("payment_intent"))
+    if not intent:
+        return None
+    asked: Any = {"payment": {"type": "payment_intent", "payment_intent": intent}, "limit": 1}
+    found = plain(stripe_client().v1.invoice_payments.list(asked))["data"]
+    return StripeInvoice.objects.filter(stripe_id__in=[stripe_id_of(one["invoice"]) for one in found]).first()
 
 
 def _store(row: StripeInvoice, data: Json, at: datetime) -> None:
@@ -108,10 +137,11 @@ def _payment_failed(row: StripeInvoice, organization: Organization, at: datetime
     reference = f"{row.stripe_id}:{row.attempts}"
     if not _enter(row, PaymentKind.FAILED, reference, row.due_minor, at=at):
         return
-    if not tell_payment(organization, PaymentEvent.OVERDUE, by=None, at=at):
-        mail_about(organization, "payment_failed", {"card_invoice": row})
-    context = {"organization": organization, "card_invoice": row}
-    queue_mail("staff_payment_failed", to=staff_addresses(), context=context)
+    first = tell_payment(organization, PaymentEvent.OVERDUE, by=None, at=at)
+    dates = {"card_invoice": row, "grace_ends_at": grace_end(organization)}
+    if not first:
+        mail_about(organization, "payment_failed", dates)
+    _tell_staff("staff_payment_failed", organization, row.due_minor, row.currency, **dates)
 
 
 def _enter(row: StripeInvoice, kind: PaymentKind, reference: str, amount_minor: int, *, at: datetime) -> bool:

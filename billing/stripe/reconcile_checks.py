@@ -27,6 +27,7 @@ from billing.models import (
 from billing.stripe.behind import calls_behind
 from billing.stripe.changes import follow_at_stripe
 from billing.stripe.client import once_at, plain, stripe_client, stripe_id_of
+from billing.stripe.details import differs, tell_customer
 from billing.stripe.invoices import sync_invoice
 from billing.stripe.items import send_item
 from billing.stripe.sink import StripeSink
@@ -114,6 +115,13 @@ def customers(look: Look) -> Iterator[Unlike]:
                 look.api.customers.update(stripe_id, sent, once_at("customer", stripe_id, at=at))
 
             yield _customer(row, f"{name} ({stripe_id}) does not carry {wanted} in its metadata.", mend)
+        elif unlike := differs(row, found):
+            text = f"{name} ({stripe_id}) has another {' and '.join(unlike)}."
+
+            def agree(at: datetime, organization: Organization = row.organization) -> None:
+                tell_customer(organization, at=at)
+
+            yield _customer(row, text, agree)
 
 
 def _customer(row: StripeCustomer, text: str, mend: Callable[[datetime], object] | None) -> Unlike:

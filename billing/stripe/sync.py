@@ -259,6 +259,16 @@ def _store_card(organization: Organization, data: Json) -> None:
         StripeCustomer.objects.for_organization(organization).exclude(card=words).update(card=words)
 
 
+def sync_card(organization: Organization) -> None:
+    """The card of a customer whose subscription does not run: the customer's default. Raises stripe.StripeError."""
+    row = StripeCustomer.objects.for_organization(organization).filter(deleted_at=None).first()
+    if row is not None:
+        expand = ["invoice_settings.default_payment_method"]
+        found = plain(stripe_client().v1.customers.retrieve(row.stripe_id, {"expand": expand}))
+        if not found.get("deleted"):
+            _store_card(organization, {"customer": found})
+
+
 def _version(data: Json) -> PlanVersion | None:
     """Which list it is on, by the prices of its items."""
     prices = [item["price"]["id"] for item in data["items"]["data"]]

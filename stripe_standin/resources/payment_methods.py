@@ -133,8 +133,8 @@ def detach(world: World, params: Params, identifier: str) -> Obj:
     for subscription in world.store.where("subscription", default_payment_method=identifier):
         with world.updating(subscription, "customer.subscription.updated"):
             subscription["default_payment_method"] = None
-    method["customer"] = None
-    world.emit("payment_method.detached", method)
+    with world.updating(method, "payment_method.detached"):
+        method["customer"] = None
     return method
 
 
