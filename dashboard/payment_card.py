@@ -17,7 +17,7 @@ TIMELINE_LENGTH = 20
 class PaymentCard:
     """`pays` a subscription runs at Stripe; `can_pay` the present plan can be paid by card now; `card` names the card;
     `waits` is an upgrade that the customer has to confirm with the bank; `unpaid` could not be charged; `by_hand` the plan is
-    paid by invoice, because no card can be taken for it."""
+    paid by invoice, because no card can be taken for it; `is_paused` nothing is charged until there is one."""
 
     pays: bool
     can_pay: bool
@@ -28,6 +28,7 @@ class PaymentCard:
     waits: StripeUpgrade | None = None
     unpaid: tuple[StripeInvoice, ...] = ()
     by_hand: bool = False
+    is_paused: bool = False
 
 
 def payment_card(organization: Organization, subscription: Subscription) -> PaymentCard | None:
@@ -47,6 +48,7 @@ def payment_card(organization: Organization, subscription: Subscription) -> Paym
         waits=waiting_upgrade(organization) if row is not None else None,
         by_hand=row is None and not can_pay and not subscription.version.is_free,
         unpaid=tuple(failed_invoices(organization)) if customer is not None and _owes(subscription) else (),
+        is_paused=row is not None and row.status == "paused",
     )
 
 

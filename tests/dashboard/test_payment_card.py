@@ -22,6 +22,7 @@ from billing.stripe.changes import upgrade_price
 from core.clock import now
 from core.money import format_money
 from plans.models import Subscription, SubscriptionStatus
+from plans.paid import pause_subscription
 from plans.queries import current_subscription, newest_version
 from plans.services import activate_subscription, mark_past_due
 from tests.cast import Cast, create_cast
@@ -113,6 +114,18 @@ def test_the_checks_name_what_is_missing(settings: LazySettings) -> None:
     assert [one.id for one in check_payment(None)] == ["billing.I001", "billing.W001", "billing.I002"]
     settings.STRIPE_SECRET_KEY = "sk_test_" + "4eC39HqLyjWDarjtT1zdp7dc"
     assert check_payment(None) == []
+
+
+def test_a_paused_plan_says_what_to_do(cast: Cast, client: Client) -> None:
+    row = pays(cast)
+    StripeSubscription.objects.update(status="paused")
+    pause_subscription(subscription=row.subscription, by=None, at=now())
+    client.force_login(cast.alice)
+    shown = page(client)
+    assert "Paused" in shown
+    assert "Nothing is charged while the plan is paused" in shown
+    assert PORTAL in shown
+    assert "the next invoice is made on" not in shown
 
 
 def test_who_can_pay_is_asked_for_a_card(cast: Cast, client: Client) -> None:

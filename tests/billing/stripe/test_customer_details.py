@@ -28,6 +28,7 @@ def payer(stripe_standin: Standin, settings: LazySettings, usage_redis: Any) -> 
     with tasks_at_once():
         payer = Payer.start(stripe_standin)
         payer.subscribe()
+        Ear().listen()  # also that Checkout asked for an e-mail address
         yield payer
 
 
@@ -53,6 +54,7 @@ def writes(payer: Payer) -> int:
 
 def test_what_is_changed_here_is_changed_there_once(payer: Payer) -> None:
     ear, before = Ear(), writes(payer)
+    ear.listen()
     change_here(
         payer, legal_name="Acme Maps Ltd", email="bill@acme.example", address="1 Main St\n12345 Berlin"
     )

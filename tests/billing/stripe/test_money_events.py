@@ -33,7 +33,7 @@ def payer(stripe_standin: Standin, settings: LazySettings, usage_redis: Any) -> 
     settings.STAFF_EMAILS = [STAFF]
     with tasks_at_once():
         payer = Payer.start(stripe_standin)
-        create_membership(organization=payer.organization, user=create_user(BILL), role="billing")
+        create_membership(organization=payer.organization, user=create_user(BILL), role="owner")
         User.objects.filter(email=BILL).update(time_zone="Pacific/Auckland")
         payer.subscribe()
         yield payer
@@ -48,7 +48,7 @@ def past_trial(payer: Payer) -> Payer:
 
 
 def mails(to: str) -> list[str]:
-    return [one.subject for one in mail.outbox if one.to == [to]]
+    return [str(one.subject) for one in mail.outbox if one.to == [to]]
 
 
 def body(word: str) -> str:
