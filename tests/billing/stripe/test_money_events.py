@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from django.core import mail
 
 from accounts.models import User
-from billing.models import PaymentEntry
+from billing.models import PaymentEntry, StripeCustomer
 from billing.stripe.client import stripe_client
 from plans.models import SubscriptionStatus
 from tests.billing.stripe.conftest import Standin
@@ -139,7 +139,8 @@ def test_paying_is_told_once_and_ends_it(past_trial: Payer) -> None:
     assert len(mails(BILL)) == 1
     assert "Nothing of Acme Maps is overdue" in str(mail.outbox[0].body)
     assert payer.subscription.status == SubscriptionStatus.ACTIVE
-    assert payer.organization.stripe_customer.card == "Visa ending in 4242"
+    customer = StripeCustomer.objects.get(organization=payer.organization)
+    assert customer.card == "Visa ending in 4242"
 
 
 def charge_of(payer: Payer) -> str:

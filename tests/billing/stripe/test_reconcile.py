@@ -64,7 +64,7 @@ def test_a_lost_sign_up(payer: Payer) -> None:
     assert not StripeSubscription.objects.exists()
     payer.pass_time(3 * DAY)
 
-    assert set(mended_once(payer)) == {"subscription", "invoice"}
+    assert set(mended_once(payer)) == {"customer", "subscription", "invoice"}
 
     assert payer.row.status == "trialing"
     assert payer.subscription.version.plan.slug == "starter"
