@@ -1,8 +1,9 @@
 """From an event of Stripe to the door, through the webhook, PostgreSQL, Redis and the admission script: within a second, both ways."""
 
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from statistics import median
 from typing import Any
@@ -32,6 +33,11 @@ def assert_within_a_second(*seconds: float) -> None:
     """On a machine that has time for it: where more programs want the processors than there are, each gets its share."""
     share = os.getloadavg()[0] / (os.cpu_count() or 1)
     assert max(seconds) < max(1.0, share), f"{seconds} s at a load of {share:.1f} for each processor"
+
+
+def say(capsys: pytest.CaptureFixture[str], what: str, *seconds: float) -> None:
+    with capsys.disabled():
+        sys.stdout.write(f"\n{what}: {', '.join(f'{one:.2f}' for one in seconds)} s from event to door\n")
 
 
 class Caller:
@@ -79,7 +85,7 @@ def end_trial(payer: Payer, *, then: timedelta) -> None:
     payer.pass_time(then)
 
 
-def test_paused_and_resumed(caller: Caller, record_property: Callable[[str, object], None]) -> None:
+def test_paused_and_resumed(caller: Caller, capsys: pytest.CaptureFixture[str]) -> None:
     payer = caller.payer
     ends: Any = {"trial_settings": {"end_behavior": {"missing_payment_method": "pause"}}}
     stripe_client().v1.subscriptions.update(payer.row.stripe_id, ends)
@@ -93,7 +99,7 @@ def test_paused_and_resumed(caller: Caller, record_property: Callable[[str, obje
     stripe_client().v1.subscriptions.resume(payer.row.stripe_id)
     opened = caller.seconds_until("open", "customer.subscription.resumed")
 
-    record_property("seconds", f"{closed:.2f} {opened:.2f}")
+    say(capsys, "paused and resumed", closed, opened)
     assert_within_a_second(closed, opened)
 
 
@@ -117,9 +123,7 @@ def test_a_card_alone_opens_a_paused_trial(caller: Caller) -> None:
     assert payer.row.status == "active"
 
 
-def test_failed_and_paid(
-    caller: Caller, settings: LazySettings, record_property: Callable[[str, object], None]
-) -> None:
+def test_failed_and_paid(caller: Caller, settings: LazySettings, capsys: pytest.CaptureFixture[str]) -> None:
     settings.PAST_DUE_GRACE_DAYS = 0
     payer = caller.payer
     closed: list[float] = []
@@ -136,16 +140,15 @@ def test_failed_and_paid(
         use_card(payer, "pm_card_chargeCustomerFail")
         caller.forget_events()
         payer.pass_time(timedelta(days=31, hours=3))
-    figures = f"closed after {median(closed):.2f} s, opened after {median(opened):.2f} s"
-    record_property("seconds", figures)
+    say(capsys, "failed and paid", median(closed), median(opened))
     assert_within_a_second(median(closed), median(opened))
 
 
-def test_ended(caller: Caller, record_property: Callable[[str, object], None]) -> None:
+def test_ended(caller: Caller, capsys: pytest.CaptureFixture[str]) -> None:
     caller.forget_events()
     stripe_client().v1.subscriptions.cancel(caller.payer.row.stripe_id)
     closed = caller.seconds_until("subscription_cancelled", "customer.subscription.deleted")
-    record_property("seconds", f"{closed:.2f}")
+    say(capsys, "ended", closed)
     assert_within_a_second(closed)
 
 
