@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0007_stripe")]
+    dependencies = [("billing", "0009_stripe_lines")]
     operations = [
         migrations.AddField(
             model_name="stripecustomer",
