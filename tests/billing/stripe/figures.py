@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = "tests/billing/stripe"
+BAD_DAYS = ("slow", "down", "lying")  # of Stripe, while calls run: bad_days.py prints a line for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,10 @@ def main() -> int:
         line, passed = measure(figure, is_quick=is_quick)
         good = good and passed
         _say(figure.name, line)
+    if bad_days := [name for name in BAD_DAYS if not names or name in names]:
+        short = ["--rounds", "1", "--seconds", "5"] if is_quick else []
+        command = [sys.executable, "-m", "tests.billing.stripe.bad_days", *short, *bad_days]
+        good = subprocess.run(command, cwd=ROOT, check=False).returncode == 0 and good
     asked = bool(os.environ.get("STRIPE_TEST_SECRET_KEY"))
     _say("sandbox", "not run (not written yet)" if asked else "not run (STRIPE_TEST_SECRET_KEY is not set)")
     return 0 if good else 1
