@@ -9,7 +9,7 @@ It can't prove, and nobody should believe because of it:
 - the rounding of tiers: here each line is rounded half up to the currency's smallest unit, as the documentation describes, and
   a tier's flat fee is a line of its own;
 - the wording of invoice lines and of errors, beyond the codes that the documentation names;
-- 3D Secure as banks do it: one card here asks for each payment, all others pay or are refused at once; set-ups never ask;
+- 3D Secure as banks do it: two cards here ask for each payment, all others pay or are refused at once; set-ups never ask;
 - tax: only tax rates given by hand are computed, Stripe Tax never;
 - how long meter events take to be counted, and which of their faults are found at once (here: time stamps, duplicates, unknown
   names, values) and which later by an error report (here: customers, inactive meters);

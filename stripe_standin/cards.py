@@ -9,7 +9,7 @@ class Card:
     brand: str = "visa"
     attaches: bool = True
     charges: bool = True
-    disputed: bool = False  # pays, and the money is asked back at once
+    dispute: str = ""  # pays, and the money is asked back at once: the status of the dispute
     asks: bool = False  # the bank wants each payment confirmed by its customer (3D Secure)
     code: str = ""
     decline: str = ""
@@ -25,6 +25,12 @@ def _refused(
     return Card(attaches=attaches, charges=False, code=code, decline=decline, message=message)
 
 
+ASKING = Card(
+    asks=True,
+    code="authentication_required",
+    decline="authentication_required",
+    message="Your card was declined. This transaction requires authentication.",
+)
 CARDS = {
     "4242424242424242": Card(),
     "4000056655665556": Card(),
@@ -45,13 +51,10 @@ CARDS = {
         "An error occurred while processing your card. Try again in a little bit.",
         code="processing_error",
     ),
-    "4000000000000259": Card(disputed=True),
-    "4000002760003184": Card(
-        asks=True,
-        code="authentication_required",
-        decline="authentication_required",
-        message="Your card was declined. This transaction requires authentication.",
-    ),
+    "4000000000000259": Card(dispute="needs_response"),
+    "4000000000001976": Card(dispute="warning_needs_response"),  # an inquiry
+    "4000000000003220": ASKING,
+    "4000002760003184": ASKING,
     # Attaches, then every charge fails: the card of failed renewals.
     "4000000000000341": _refused("generic_decline", attaches=True),
 }
@@ -63,6 +66,8 @@ _TOKENS = {
     "amex": "378282246310005",
     "discover": "6011111111111117",
     "createDispute": "4000000000000259",
+    "createDisputeInquiry": "4000000000001976",
+    "threeDSecure2Required": "4000000000003220",
     "bypassPending": "4000000000000077",
     "chargeDeclined": "4000000000000002",
     "visa_chargeDeclined": "4000000000000002",

@@ -242,6 +242,10 @@ def update(
     """Carry out what `planning.plan` found; an invoice at once when the plan says so."""
     made = planning.plan(world, subscription, change)
     customer = world.store.get("customer", subscription["customer"])
+    ends_trial = made.trial_end is not None and made.trial_end <= change.at
+    if ends_trial and subscription["status"] == "trialing" and not _end_trial(world, subscription):
+        subscription["trial_end"] = change.at
+        return
     if made.at_once and payment_behavior == "error_if_incomplete":
         waiting = pending_lines(world, customer["id"], subscription["id"], subscription["currency"])
         due = (

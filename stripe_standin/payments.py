@@ -131,8 +131,8 @@ def charge(world: World, intent: Obj, method: Obj) -> bool:
         }
         world.emit("charge.succeeded", made)
         world.emit("payment_intent.succeeded", intent)
-        if card.disputed:
-            _dispute(world, made)
+        if card.dispute:
+            _dispute(world, made, card.dispute)
         return True
     error = declined(method, charge=made["id"]).body()["error"]
     intent |= {
@@ -176,7 +176,7 @@ def refuse_to_confirm(world: World, intent: Obj) -> StripeError:
     return error
 
 
-def _dispute(world: World, charge: Obj) -> Obj:
+def _dispute(world: World, charge: Obj, status: str) -> Obj:
     made = new(
         "dispute",
         id=world.store.new_id("du"),
@@ -201,12 +201,12 @@ def _dispute(world: World, charge: Obj) -> Obj:
             "type": "card",
             "card": {
                 "brand": charge["payment_method_details"]["card"]["brand"],
-                "case_type": "chargeback",
+                "case_type": "inquiry" if status.startswith("warning") else "chargeback",
                 "network_reason_code": "10.4",
             },
         },
         reason="fraudulent",
-        status="needs_response",
+        status=status,
     )
     charge["disputed"] = True
     world.store.add(made)

@@ -161,13 +161,15 @@ def make_setup(world: World, customer: str | None, **fields: Any) -> Obj:
 
 
 def confirm_setup(world: World, intent: Obj, method: Obj) -> Obj:
-    if intent["customer"]:
-        try:
+    try:
+        if intent["customer"]:
             payments.attach(world, method, world.store.get("customer", intent["customer"]))
-        except StripeError as error:
-            intent["last_setup_error"] = error.body()["error"]
-            world.emit("setup_intent.setup_failed", intent)
-            raise
+        elif not cards.of(method["_number"]).attaches:
+            raise payments.declined(method)
+    except StripeError as error:
+        intent["last_setup_error"] = error.body()["error"]
+        world.emit("setup_intent.setup_failed", intent)
+        raise
     intent |= {"payment_method": method["id"], "status": "succeeded", "last_setup_error": None}
     world.emit("setup_intent.succeeded", intent)
     return intent
@@ -437,5 +439,6 @@ def retrieve_refund(world: World, params: Params, identifier: str) -> Obj:
 def update_refund(world: World, params: Params, identifier: str) -> Obj:
     found = world.store.get("refund", identifier)
     found["metadata"] = params.metadata(found["metadata"])
+    world.emit("charge.refund.updated", found)
     world.emit("refund.updated", found)
     return found

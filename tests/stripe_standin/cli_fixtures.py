@@ -7,14 +7,18 @@ Prints a line for each event type; ends with 1 when one of the types that the pr
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+import urllib.request
 from pathlib import Path
 
+from stripe_standin.clock import Ticker
 from stripe_standin.server import Server
 from stripe_standin.world import World
 from tests.stripe_standin.openapi import judge
@@ -33,6 +37,7 @@ HANDLED = [
     "invoice.created",
     "invoice.finalized",
     "invoice.paid",
+    "invoice.payment_action_required",
     "invoice.payment_failed",
     "invoice.payment_succeeded",
     "invoice.updated",
@@ -55,6 +60,10 @@ HANDLED = [
     "charge.succeeded",
     "charge.failed",
     "charge.refunded",
+    "charge.refund.updated",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
     "credit_note.created",
     "credit_note.updated",
     "credit_note.voided",
@@ -91,8 +100,20 @@ def trigger(cli: str, api_base: str, event: str) -> str:
             check=False,
         )
     if done.returncode == 0 and "Trigger succeeded" in done.stdout:
-        return ""
+        return "" if _exists(api_base, event) else "the fixture ran through, but there is no such event"
     return " ".join((done.stderr or done.stdout).split())[-300:]
+
+
+def _exists(api_base: str, event: str) -> bool:
+    request = urllib.request.Request(
+        f"{api_base}/v1/events?limit=1&type={event}", headers={"Authorization": f"Bearer {KEY}"}
+    )
+    for _ in range(20):  # what falls due is done by the clock's next tick
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            if json.load(answer)["data"]:
+                return True
+        time.sleep(0.1)
+    return False
 
 
 def run(cli: str, api_base: str, events: list[str]) -> dict[str, str]:
@@ -111,6 +132,7 @@ def main() -> int:
     world = World(judge=judge)
     server = Server(0, world)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    Ticker(world).start()
     failed = 0
     for event, why in run(options.cli, options.api_base or world.base, options.events).items():
         failed += bool(why)

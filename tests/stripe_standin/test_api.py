@@ -144,6 +144,51 @@ def test_a_dispute(standin: StandIn) -> None:
     assert told == ["charge.dispute.closed", "charge.dispute.created"]
 
 
+def test_an_inquiry_is_updated_and_closed(standin: StandIn) -> None:
+    standin.api.payment_intents.create(
+        {"amount": 900, "currency": "usd", "payment_method": "pm_card_createDisputeInquiry", "confirm": True}
+    )
+    dispute = standin.api.disputes.list({}).data[0]
+    assert dispute.status == "warning_needs_response"
+    assert standin.api.disputes.update(dispute.id, {"metadata": {"seen": "yes"}}).metadata["seen"] == "yes"
+    assert standin.api.disputes.close(dispute.id).status == "warning_closed"
+    told = [event.type for event in standin.api.events.list({"limit": 3}).data]
+    assert told == ["charge.dispute.closed", "charge.dispute.updated", "charge.dispute.created"]
+
+
+def test_a_card_that_asks_for_3d_secure_is_waited_for(standin: StandIn) -> None:
+    customer = standin.api.customers.create({})
+    method = standin.api.payment_methods.attach("pm_card_threeDSecure2Required", {"customer": customer.id})
+    standin.api.invoice_items.create({"customer": customer.id, "amount": 500, "currency": "usd"})
+    invoice = standin.api.invoices.create(
+        {"customer": customer.id, "pending_invoice_items_behavior": "include"}
+    )
+    with pytest.raises(stripe.CardError) as asked:
+        standin.api.invoices.pay(invoice.id, {"payment_method": method.id})
+    assert asked.value.code == "invoice_payment_intent_requires_action"
+    told = {event.type for event in standin.api.events.list({"limit": 20}).data}
+    assert {
+        "payment_intent.requires_action",
+        "invoice.payment_action_required",
+        "invoice.payment_failed",
+    } <= told
+    assert standin.api.invoices.retrieve(invoice.id).status == "open"
+
+
+def test_a_trial_ended_by_hand_without_a_card_is_paused(standin: StandIn, shop: Shop) -> None:
+    subscription = standin.api.subscriptions.create(
+        {
+            "customer": standin.api.customers.create({}).id,
+            "items": [{"price": shop.starter.id}],
+            "trial_period_days": 7,
+            "trial_settings": {"end_behavior": {"missing_payment_method": "pause"}},
+        }
+    )
+    assert standin.api.subscriptions.update(subscription.id, {"trial_end": "now"}).status == "paused"
+    told = [event.type for event in standin.api.events.list({"limit": 2}).data]
+    assert "customer.subscription.paused" in told
+
+
 def test_checkout_counts_tax_and_coupon(standin: StandIn, shop: Shop) -> None:
     rate = standin.api.tax_rates.create({"display_name": "VAT", "percentage": 19, "inclusive": False})
     coupon = standin.api.coupons.create({"amount_off": 900, "currency": "usd", "duration": "once"})

@@ -13,96 +13,30 @@ Prints a line for each; exits 1 when a call was refused, a sum differs, somethin
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 import django
 
 from deploy.local import programs
-from deploy.local.ports import free_port
-from deploy.local.process import Program, spawn, stop, wait_ready
-from deploy.local.programs import Ports
+from deploy.local.process import Program
+from tests.billing.stripe.machine import ROOT, Machine, again_with_servers, machine_of_its_own, settings_of
 from tests.billing.stripe.steady import Calls, call_steadily
 
-ROOT = Path(__file__).resolve().parents[3]
 MODES = ("slow", "down", "lying")
 SECONDS = {"slow": 45.0, "down": 20.0, "lying": 20.0}  # of a round: slow requests have to end within theirs
 FAULTS = {"slow": ("slow", 30), "lying": ("error_after", 0)}
 DAY, STEP = timedelta(days=1), timedelta(minutes=20)
 PATIENCE = 240.0
 PATH = "/places/v1/cities/2950159"
-
-
-@dataclass
-class Machine:
-    """The running processes, and the clock that Stripe and beats have in common (seconds ahead of the machine's)."""
-
-    folder: Path
-    ports: Ports
-    running: dict[str, tuple[Program, "subprocess.Popen[bytes]"]] = field(default_factory=dict)
-    keys: list[str] = field(default_factory=list)
-    customers: list[tuple[int, str]] = field(default_factory=list)
-
-    def start(self, program: Program) -> None:
-        log = self.folder / f"{program.name}.log"
-        self.running[program.name] = program, (process := spawn(program, log))
-        wait_ready(program, process, log)
-
-    def stop(self, name: str) -> None:
-        stop(*self.running.pop(name))
-
-    def stop_all(self) -> None:
-        for name in reversed(list(self.running)):
-            self.stop(name)
-
-    def start_stripe(self) -> None:
-        judge = ["--judge", "tests.stripe_standin.openapi:judge"]
-        argv = [sys.executable, "-m", "stripe_standin", "--port", str(self.ports.stripe), *judge]
-        argv += ["--state", str(self.folder / "stripe.json")]
-        self.start(Program(name="stripe", argv=argv, cwd=ROOT, ready=self._stripe_answers))
-
-    def _stripe_answers(self) -> bool:
-        try:
-            return bool(self.control("health")["ok"])
-        except OSError:
-            return False
-
-    def control(self, path: str, method: str = "GET", sent: dict[str, Any] | None = None) -> Any:
-        body = json.dumps(sent or {}).encode() if method != "GET" else None
-        request = urllib.request.Request(f"{self.ports.stripe_url}/_standin/{path}", body, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-
-    @property
-    def clock(self) -> Path:
-        return self.folder / "clock"
-
-    def set_clock(self, ahead: int) -> None:
-        partial = self.clock.with_suffix(".partial")
-        partial.write_text(str(ahead))
-        partial.replace(self.clock)
-
-    def ahead(self) -> int:
-        return int(self.clock.read_text())
-
-    def pass_time(self, span: timedelta) -> None:
-        """Stripe's clock first: it takes nothing from the future."""
-        self.control("clock/advance", "POST", {"seconds": int(span.total_seconds())})
-        self.set_clock(self.ahead() + int(span.total_seconds()))
 
 
 @dataclass
@@ -291,27 +225,14 @@ def install(machine: Machine) -> None:
 @contextmanager
 def running() -> Iterator[Machine]:
     """Everything runs inside the block. Servers are those of DATABASE_URL and REDIS_URL."""
-    ports = Ports(web=free_port(), gateway=free_port(), upstream=free_port(), stripe=free_port())
-    os.environ |= {
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-        "STRIPE_SECRET_KEY": "sk_test_" + "baddays0" * 4,
-        "STRIPE_API_HOST": ports.stripe_url,
-        "FAREBOX_PORTAL_URL": ports.portal_url,
-        "FAREBOX_GATEWAY_URL": ports.gateway_url,
-        "HTTPS_ONLY": "0",
-        "EMAIL_URL": "dummymail://",
-        "LOG_LEVEL": "WARNING",
-    }
-    with tempfile.TemporaryDirectory(prefix="farebox-bad-days-") as name, ExitStack() as stack:
-        machine = Machine(Path(name), ports)
-        machine.set_clock(0)
-        stack.callback(machine.stop_all)
+    with machine_of_its_own() as machine:
+        os.environ |= settings_of(machine.ports)
         machine.start_stripe()
         django.setup()
         install(machine)
         argv = [sys.executable, "-m", "tests.billing.stripe.bad_day_beats", str(machine.clock)]
         for program in (
-            programs.upstream(ports, {}), programs.gateway(ports, {}, reload=False),
+            programs.upstream(machine.ports, {}), programs.gateway(machine.ports, {}, reload=False),
             programs.worker("ledger", machine.folder, {}), programs.beat(machine.folder, {}),
             Program(name="beats", argv=argv, cwd=ROOT),
         ):  # fmt: skip
@@ -328,10 +249,7 @@ def main() -> int:
     parser.add_argument("modes", nargs="*", default=MODES, help="slow, down, lying")
     options = parser.parse_args()
     if "DATABASE_URL" not in os.environ:  # once more, with servers of its own
-        command = [sys.executable, "-m", "tests.billing.stripe.bad_days", *sys.argv[1:]]
-        return subprocess.run(
-            [sys.executable, "-m", "deploy.local", "with-servers", *command], cwd=ROOT, check=False
-        ).returncode
+        return again_with_servers("tests.billing.stripe.bad_days")
     good = True
     with running() as machine:
         call_steadily(f"{machine.ports.gateway_url}{PATH}", machine.keys, 3)  # warm
