@@ -14,26 +14,19 @@ from django.conf import LazySettings
 from django.core import mail
 
 from accounts.models import Organization
-from billing.collection import end_grace
-from billing.models import StripeFinding
+from billing.models import StripeInvoice
 from billing.stripe.catalogue_apply import apply_catalogue
 from billing.stripe.client import stripe_client
 from billing.stripe.events import HANDLED
-from core.clock import to_micros
 from plans.default_catalogue import install_default_catalogue
-from plans.models import SubscriptionStatus
-from plans.services import roll_periods
-from plans.standing import find_standing, mode_terms
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import GOOD, Payer
-from tests.billing.stripe.test_invoices_equal import assert_equal, end_month, statement_totals, use
-from tests.billing.stripe.test_subscriptions import _use_card as use_card
+from tests.billing.stripe.scenario import live
 from tests.eager import tasks_at_once
 from tests.factories import PASSWORD, create_product, create_route
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 NAME = "Fabrikam Routing"
-DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 class Told(Payer):
@@ -46,14 +39,6 @@ class Told(Payer):
     def pass_time(self, span: timedelta) -> None:
         super().pass_time(span)
         self.hear()
-
-    @property
-    def refusal(self) -> str:
-        """What the door says to a live key at this moment: '' is 200, anything else 402."""
-        roll_periods(at=self.at)
-        terms = mode_terms(find_standing(self.organization, at=self.at), mode="live", test_plan="free")
-        moment = to_micros(self.at)
-        return next(span.refusal for span in terms.spans if span.start_us <= moment < span.end_us)
 
 
 @dataclass
@@ -113,82 +98,55 @@ def pay(page: Any, button: Any) -> None:
     page.get_by_role("button", name=button).click()
 
 
+@dataclass
+class BrowserWorld:
+    """Everything is clicked, on our pages and on Stripe's."""
+
+    page: Any
+    portal: str
+    payer: Told
+
+    def subscribe(self) -> None:
+        page = self.page
+        page.goto(f"{self.portal}/plan/")
+        page.get_by_role("button", name="Add a payment method").click()
+        page.wait_for_url(f"{self.payer.standin.url}/**")
+        page.get_by_label("Email").fill("dana@fabrikam.example")
+        pay(page, re.compile("Start|Subscribe|Pay"))
+        page.get_by_text("Thank you. Your plan goes on by itself").wait_for()
+        page.goto(f"{self.portal}/welcome/")
+        page.get_by_role("button", name="Create my live key").click()
+        assert page.locator("#new-key").inner_text().startswith("fb_live_")
+
+    def pay(self, invoice: StripeInvoice) -> None:
+        self.page.goto(invoice.hosted_url)
+        pay(self.page, re.compile("Pay"))
+        self.page.get_by_text("Paid").first.wait_for()
+
+    def upgrade(self) -> int:
+        """What the button says (a credit changes only from second to second: a few cents a minute)."""
+        self.page.goto(f"{self.portal}/plan/to/professional/")
+        button = self.page.get_by_role("button", name=re.compile("^Pay .* and change$"))
+        shown = int(re.sub(r"\D", "", button.inner_text()))
+        button.click()
+        self.page.get_by_text("Professional it is.").wait_for()
+        return shown
+
+    def cancel(self) -> None:
+        page = self.page
+        page.goto(f"{self.portal}/plan/")
+        page.get_by_role("button", name="Cancel plan").first.click()
+        page.locator("dialog[open] input[name=confirm]").fill(NAME)
+        page.locator("dialog[open] button[type=submit]").last.click()
+        page.get_by_text("Cancelled. Your keys work until").wait_for()
+
+
 def test_from_sign_up_to_the_end(portal: str, stripe_standin: Standin, browser_page: Any) -> None:
-    page = browser_page
-    sign_up(page, portal)
+    sign_up(browser_page, portal)
     payer = Told(stripe_standin, Organization.objects.get(name=NAME))
 
-    page.goto(f"{portal}/plan/")
-    page.get_by_role("button", name="Add a payment method").click()
-    page.wait_for_url(f"{stripe_standin.url}/**")
-    page.get_by_label("Email").fill("dana@fabrikam.example")
-    pay(page, re.compile("Start|Subscribe|Pay"))
-    page.get_by_text("Thank you. Your plan goes on by itself").wait_for()
-    page.goto(f"{portal}/welcome/")
-    page.get_by_role("button", name="Create my live key").click()
-    assert page.locator("#new-key").inner_text().startswith("fb_live_")
-    payer.hear()
-    assert (payer.row.status, payer.refusal) == ("trialing", "")
+    live(BrowserWorld(browser_page, portal, payer))
 
-    payer.pass_time(payer.row.current_period_end - payer.at + 2 * HOUR)
-    assert (payer.row.status, payer.invoices[-1].total_minor) == ("active", 4_900)
-    use(payer, 120_000)
-    assert end_month(payer).total_minor == 11_900
-    assert statement_totals(payer) == [11_900]
-    assert_equal(payer)
-
-    _fail_and_pay(page, payer)
-    _upgrade(page, portal, payer)
-    _cancel(page, portal, payer)
     hooks = stripe_standin.control("hooks")["counters"]
     assert hooks["delivered"] > 30
     assert (hooks["failed"], hooks["given_up"]) == (0, 0)
-    assert not StripeFinding.objects.exists()
-
-
-def _fail_and_pay(page: Any, payer: Told) -> None:
-    """The renewal fails, the days of grace pass, the door closes; paid on Stripe's page it opens."""
-    use_card(payer, "pm_card_chargeCustomerFail")
-    assert end_month(payer).state == "open"
-    assert (payer.subscription.status, payer.refusal) == (SubscriptionStatus.PAST_DUE, "")
-    payer.pass_time(8 * DAY)
-    assert payer.refusal == "payment_required"
-    end_grace(at=payer.at)
-    assert payer.subscription.status == SubscriptionStatus.SUSPENDED
-
-    unpaid = payer.invoices[-1]
-    page.goto(unpaid.hosted_url)
-    pay(page, re.compile("Pay"))
-    page.get_by_text("Paid").first.wait_for()
-    payer.hear()
-    unpaid.refresh_from_db()
-    assert (unpaid.state, unpaid.total_minor) == ("paid", 4_900)
-    assert (payer.subscription.status, payer.refusal) == (SubscriptionStatus.ACTIVE, "")
-
-
-def _upgrade(page: Any, portal: str, payer: Told) -> None:
-    """What the button says is what is charged (a credit changes only from second to second: a few cents a minute)."""
-    page.goto(f"{portal}/plan/to/professional/")
-    button = page.get_by_role("button", name=re.compile("^Pay .* and change$"))
-    shown = int(re.sub(r"\D", "", button.inner_text()))
-    assert 0 < shown < 19_900
-    button.click()
-    page.get_by_text("Professional it is.").wait_for()
-    payer.hear()
-    assert (payer.invoices[-1].total_minor, payer.invoices[-1].state) == (shown, "paid")
-    assert payer.row.version.plan.slug == "professional"
-
-
-def _cancel(page: Any, portal: str, payer: Told) -> None:
-    page.goto(f"{portal}/plan/")
-    page.get_by_role("button", name="Cancel plan").first.click()
-    page.locator("dialog[open] input[name=confirm]").fill(NAME)
-    page.locator("dialog[open] button[type=submit]").last.click()
-    page.get_by_text("Cancelled. Your keys work until").wait_for()
-    payer.hear()
-    ends = payer.row.cancels_at
-    assert ends is not None
-    assert payer.subscription.cancels_at == ends
-    payer.pass_time(ends - payer.at + HOUR)
-    assert payer.subscription.status == SubscriptionStatus.CANCELLED
-    assert payer.refusal in ("subscription_cancelled", "no_subscription")
