@@ -128,6 +128,7 @@ def charge(world: World, intent: Obj, method: Obj) -> bool:
             "amount_received": intent["amount"],
             "payment_method": method["id"],
             "last_payment_error": None,
+            "next_action": None,
         }
         world.emit("charge.succeeded", made)
         world.emit("payment_intent.succeeded", intent)

@@ -20,7 +20,7 @@ from billing.stripe.sink import StripeSink
 from billing.stripe.sync import sync_subscription
 from core.clock import now, to_micros
 from plans.default_catalogue import install_default_catalogue
-from plans.models import SubscriptionStatus
+from plans.models import PlanVersion, SubscriptionStatus
 from plans.queries import newest_version
 from plans.services import roll_periods
 from plans.standing import find_standing, mode_terms
@@ -31,6 +31,9 @@ from tests.factories import create_organization
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 TRIAL = 14 * DAY
+# A clock's life begins so long ago that its usage, told at the end of its first paid month, is neither of the future nor older than
+# 35 days: by the clock's time and by everybody else's.
+BEGINS_AGO = 60 * DAY
 
 
 class World(Protocol):
@@ -137,7 +140,7 @@ class ClockPayer(Payer):
     def on_new_clock(cls, name: str) -> "ClockPayer":
         """Catalogue, clock and customer. Stripe ties a customer to a clock only when it makes it, so it is made here and not by
         `ensure_customer`."""
-        at, client = now().replace(microsecond=0), stripe_client()
+        at, client = now().replace(microsecond=0) - BEGINS_AGO, stripe_client()
         install_default_catalogue(at=at)
         apply_catalogue(at=at)
         clocks = client.v1.test_helpers.test_clocks
@@ -204,16 +207,10 @@ class ApiWorld:
         self.payer: ClockPayer = ClockPayer.on_new_clock(name)
 
     def subscribe(self) -> None:
-        """Our Checkout session is made, which shows that Stripe takes what we ask; then, in place of its page, the card is
-        attached and the same subscription is made."""
+        """In place of Checkout's page: the card is attached, and the same subscription is made."""
         payer, version = self.payer, newest_version("starter")
-        start_checkout(
-            organization=payer.organization, version=version, return_url="https://portal.test/paid/",
-            cancel_url="https://portal.test/plan/", by=None, at=payer.at,
-        )  # fmt: skip
+        _open_and_close_checkout(version)
         customer, client = payer.organization.stripe_customer.stripe_id, stripe_client()
-        for session in client.v1.checkout.sessions.list({"customer": customer, "status": "open"}):
-            client.v1.checkout.sessions.expire(session.id)
         card = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer})
         asked: Any = {
             "customer": customer,
@@ -244,3 +241,18 @@ class ApiWorld:
 
     def cancel(self) -> None:
         cancel_paid_plan(organization=self.payer.organization, by=None, at=self.payer.at)
+
+
+def _open_and_close_checkout(version: PlanVersion) -> None:
+    """Somebody else, in the time of everybody, asks for Checkout: Stripe takes our customer and our session as they are."""
+    visitor = create_organization("Visitor", plan="", at=now())
+    address = start_checkout(
+        organization=visitor, version=version, return_url="https://portal.test/paid/",
+        cancel_url="https://portal.test/plan/", by=None, at=now(),
+    )  # fmt: skip
+    assert address.startswith("http")
+    client, customer = stripe_client(), visitor.stripe_customer.stripe_id
+    (session,) = client.v1.checkout.sessions.list({"customer": customer, "status": "open"})
+    client.v1.checkout.sessions.expire(session.id)
+    client.v1.customers.delete(customer)
+    visitor.stripe_customer.delete()
