@@ -74,10 +74,12 @@ class Result:
 
     def __str__(self) -> str:
         calls = self.calls()
-        without = median(one.p99 for one in self.without)
+        with_fault, without = (
+            median(one.p99 for one in rounds) for rounds in (self.with_fault, self.without)
+        )
         synced = "yes" if not self.unequal else "NO: " + "; ".join(self.unequal)
         return (
-            f"calls {len(calls.seconds)}, refused {calls.refused.total()}, p50 {calls.p50:.1f} ms, p99 {calls.p99:.1f} ms, "
+            f"calls {len(calls.seconds)}, refused {calls.refused.total()}, p50 {calls.p50:.1f} ms, p99 {with_fault:.1f} ms, "
             f"p99 without {without:.1f} ms, p99 ratio {self.ratio:.2f}, noise of the run without {self.noise:.2f}, "
             f"usage that waited {self.waiting}, everything synced afterwards {synced}, counted twice {self.twice}"
         )
