@@ -8,6 +8,7 @@ does not know are violations) and without its prose it is kept as JSON under `va
 
 import json
 import os
+import random
 import re
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -35,6 +36,9 @@ _PROSE = (
 )
 _PRIVATE = "/v1/payment_pages/"  # what Checkout's own page asks: in no document, used by Stripe's command line program
 _LISTS = ("list", "search_result")
+
+# Of thousands of equal requests every twentieth is looked at (`tests.billing.stripe.figures`): judging takes most of the time.
+SHARE = float(os.environ.get("FAREBOX_JUDGED_SHARE", "1"))
 
 Schema = dict[str, Any]
 
@@ -110,7 +114,7 @@ def _operation(method: str, path: str) -> tuple[str, dict[str, Any]] | None:
 
 def judge(method: str, path: str, query: str, body: str, status: int, answer: Any) -> list[str]:
     """What is wrong with a request and its answer, in words; empty when nothing is."""
-    if path.startswith(_PRIVATE):
+    if path.startswith(_PRIVATE) or random.random() >= SHARE:
         return []
     known = _operation(method, path)
     where = f"{method} {path}"

@@ -1,12 +1,18 @@
-"""`python -m tests.billing.stripe.figures`: runs the proofs of payments so many times and prints `name value`, one a line.
+"""`python -m tests.billing.stripe.figures`: runs the proofs of payments (STACK.md, R9 to R18) and prints one line of figures each.
 
-`--quick` runs each once; names (`R11 R13`) run only these. A line says `passed/run`; what failed is repeated below it, and the exit status is 1.
+`R11 R13` runs only these, `R13=500` so many cases of it, `--quick` as few as the test suite does. A figure is what the tests
+themselves counted. Where anything failed its name follows, and the exit status is 1.
+
+Each proof is a run of pytest with servers of its own; of the thousands of requests Stripe's document judges every twentieth
+(the test suite judges all of them).
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,52 +20,78 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[3]
 HERE = "tests/billing/stripe"
 BAD_DAYS = ("slow", "down", "lying")  # of Stripe, while calls run: bad_days.py prints a line for each
+JUDGED_SHARE = "0.05"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`selected` are pytest's arguments; `repeat` is what the tests take from FAREBOX_STRIPE_REPEAT."""
+    """`selected` are pytest's arguments, `says` is filled in with what the tests counted; `cases`: how many are asked for."""
 
     name: str
     selected: tuple[str, ...]
-    repeat: int = 1
+    says: str
+    cases: int = 0
 
 
 FIGURES = (
-    Figure("R9_equal_requests_one_effect", (f"{HERE}/test_races.py", "-k", "equal_upgrades"), 25),
-    Figure("R10_events_ten_times_in_random_orders", (f"{HERE}/test_event_orders.py",), 20),
-    Figure("R11_races", (f"{HERE}/test_races.py", "-k", "not equal and not shown"), 34),
-    Figure("R13_shown_is_charged", (f"{HERE}/test_races.py", "-k", "shown"), 20),
-    Figure("R14_lost_webhooks_mended", (f"{HERE}/test_reconcile.py",)),
     Figure(
-        "R17_nothing_counted_twice",
-        (f"{HERE}/test_usage_standin.py", f"{HERE}/test_calls_without_stripe.py", "-k", "twice or window or storm or day"),
+        "R9", (f"{HERE}/test_races.py", "-k", "not races_leave"),
+        "{requests} equal upgrades, 50 at once: {effects} effects of {rounds}; {broken_off} broken off at Stripe and repeated: 1"
+        " effect each; at Stripe 50 requests with 1 key: {key_effects} effects of {keys} keys, other bodies refused {refused}", 20,
     ),
-    Figure("R18_two_beats_one_effect", (f"{HERE}/test_usage_standin.py", f"{HERE}/test_usage_sender.py", "-k", "two or beat or again")),
-    Figure("scenario", (f"{HERE}/test_scenario_browser.py",)),
-    Figure("scenario_by_api", (f"{HERE}/test_scenario_api.py", "-k", "stand_in")),
+    Figure(
+        "R10", (f"{HERE}/test_event_orders.py",),
+        "{alike}/{orders} orders, {events} events on 4 connections: the same state; side effects once in {told_once}/{orders}", 200,
+    ),
+    Figure(
+        "R11", (f"{HERE}/test_races.py", "-k", "races_leave"),
+        "{runs} runs, {races} races: active 1 each, prorations {prorations} for {upgrades} upgrades, deadlocks {deadlocks}", 100,
+    ),
+    Figure("R13", (f"{HERE}/test_shown_is_charged.py",), "{to_the_cent}/{changes} to the cent", 5_000),
+    Figure(
+        "R14", (f"{HERE}/test_lost_webhooks.py",),
+        "{customers} customers, webhooks lost for 72 h: found {found}, mended {mended}, left {left}, second run {second}", 8,
+    ),
+    Figure(
+        "R17", (f"{HERE}/test_charged_once.py",),
+        "charged twice {twice} of {rows} meter events ({lost} answers lost, {late} decided after the 24 h window);"
+        " {equal}/{invoices} invoices are what was used", 12,
+    ),
+    Figure(
+        "R18", (f"{HERE}/test_two_beats.py",),
+        "{tasks} tasks by two beats and once more, {past_hours} past hours again: {doubled} effects twice;"
+        " {statements} statements, {equal}/{invoices} invoices equal", 6,
+    ),
+    Figure("scenario", (f"{HERE}/test_scenario_browser.py",), ""),
+    Figure("scenario_by_api", (f"{HERE}/test_scenario_api.py", "-k", "stand_in"), ""),
 )  # fmt: skip
-SANDBOX = Figure("sandbox", (f"{HERE}/test_scenario_api.py", "-k", "sandbox"))
+SANDBOX = Figure("sandbox", (f"{HERE}/test_scenario_api.py", "-k", "sandbox"), "")
 
 
-def measure(figure: Figure, *, is_quick: bool) -> tuple[str, bool]:
-    """The line to print, and whether everything that was asked for ran and passed."""
+def measure(figure: Figure, cases: int | None) -> tuple[str, bool]:
+    """The line to print, and whether everything that was asked for ran and passed. `cases` None: as the test suite does."""
     if not (ROOT / figure.selected[0]).exists():
         return "not run (no such tests)", False
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *figure.selected,
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit1",
+            *figure.selected,
         ]  # fmt: skip
-        repeat = "1" if is_quick else str(figure.repeat)
-        environment = os.environ | {
-            "FAREBOX_STRIPE_REPEAT": repeat,
-            "FAREBOX_STRIPE_ORDERS": str(10 * int(repeat)),
-        }
+        environment = dict(os.environ)
+        if cases:
+            environment |= {f"FAREBOX_FIGURE_{figure.name}": str(cases), "FAREBOX_JUDGED_SHARE": JUDGED_SHARE}
         subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
         if not report.exists():
             return "not run (pytest did not start)", False
-        cases = list(ElementTree.parse(report).iter("testcase"))
+        return _line(figure, list(ElementTree.parse(report).iter("testcase")))
+
+
+def _line(figure: Figure, cases: list[ElementTree.Element]) -> tuple[str, bool]:
+    """What the tests counted, added up; without a sentence of its own: how many passed. What failed is named."""
+    counted: Counter[str] = Counter()
+    for found in (each for case in cases for each in case.iter("property")):
+        counted[found.get("name", "")] += int(found.get("value", "0"))
     skipped = sum(case.find("skipped") is not None for case in cases)
     bad = [
         case.get("name", "")
@@ -67,7 +99,11 @@ def measure(figure: Figure, *, is_quick: bool) -> tuple[str, bool]:
         if case.find("failure") is not None or case.find("error") is not None
     ]
     run = len(cases) - skipped
-    line = f"{run - len(bad)}/{run}" + (f", {skipped} not run" if skipped else "")
+    passed = f"{run - len(bad)}/{run}" + (f", {skipped} not run" if skipped else "")
+    try:
+        line = figure.says.format(**counted) if figure.says else passed
+    except KeyError as uncounted:  # a test that failed before it could say anything
+        line = f"{passed} tests (nothing counted for {uncounted})"
     return "\n  failed: ".join([line, *bad]), bool(run) and not bad
 
 
@@ -77,28 +113,44 @@ def _say(name: str, value: str) -> None:
 
 
 def main() -> int:
-    asked_for, is_quick, good = sys.argv[1:], "--quick" in sys.argv, True
-    names = [name for name in asked_for if not name.startswith("-")]
+    is_quick = "--quick" in sys.argv
+    wanted = dict(word.partition("=")[::2] for word in sys.argv[1:] if not word.startswith("-"))
+    known = {figure.name for figure in FIGURES} | {*BAD_DAYS, "cli", SANDBOX.name}
+    if unknown := set(wanted) - known:
+        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n")
+        return 2
+    good = True
     for figure in FIGURES:
-        if names and figure.name.partition("_")[0] not in names:
-            continue
-        line, passed = measure(figure, is_quick=is_quick)
-        good = good and passed
-        _say(figure.name, line)
-    if bad_days := [name for name in BAD_DAYS if not names or name in names]:
+        if not wanted or figure.name in wanted:
+            line, passed = measure(figure, None if is_quick else int(wanted.get(figure.name) or figure.cases))
+            good = good and passed
+            _say(figure.name, line)
+    return 0 if all([good, *_by_programs(wanted, is_quick=is_quick), _in_a_sandbox(wanted)]) else 1
+
+
+def _by_programs(wanted: Container[str], *, is_quick: bool) -> Iterator[bool]:
+    """What programs of their own print: Stripe's bad days, and Stripe's own command line."""
+    if bad_days := [name for name in BAD_DAYS if not wanted or name in wanted]:
         short = ["--rounds", "1", "--seconds", "5"] if is_quick else []
-        command = [sys.executable, "-m", "tests.billing.stripe.bad_days", *short, *bad_days]
-        good = subprocess.run(command, cwd=ROOT, check=False).returncode == 0 and good
-    if not names or "cli" in names:  # 2: Stripe's program is not there, which it says itself
-        command = [sys.executable, "-m", "tests.billing.stripe.cli_events"]
-        good = subprocess.run(command, cwd=ROOT, check=False).returncode in (0, 2) and good
+        yield _run("bad_days", *short, *bad_days) == 0
+    if not wanted or "cli" in wanted:
+        yield _run("cli_events") in (0, 2)  # 2: Stripe's program is not there, which it says itself
+
+
+def _run(module: str, *words: str) -> int:
+    command = [sys.executable, "-m", f"tests.billing.stripe.{module}", *words]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def _in_a_sandbox(wanted: Container[str]) -> bool:
+    if wanted and SANDBOX.name not in wanted:
+        return True
     if not os.environ.get("STRIPE_TEST_SECRET_KEY"):
-        _say("sandbox", "not run (STRIPE_TEST_SECRET_KEY is not set)")
-    elif not names or "sandbox" in names:
-        line, passed = measure(SANDBOX, is_quick=is_quick)
-        good = good and passed
-        _say("sandbox", line)
-    return 0 if good else 1
+        _say(SANDBOX.name, "not run (STRIPE_TEST_SECRET_KEY is not set)")
+        return True
+    line, passed = measure(SANDBOX, None)
+    _say(SANDBOX.name, line)
+    return passed
 
 
 if __name__ == "__main__":

@@ -35,7 +35,12 @@ class Payer:
         at = cls._now(standin)
         install_default_catalogue(at=at)
         apply_catalogue(at=at)
-        return cls(standin, create_organization(name, plan=plan, at=at))
+        return cls.join(standin, name, plan)
+
+    @classmethod
+    def join(cls, standin: Standin, name: str, plan: str = "") -> "Payer":
+        """One more customer where the catalogue is at Stripe already."""
+        return cls(standin, create_organization(name, plan=plan, at=cls._now(standin)))
 
     @staticmethod
     def _now(standin: Standin) -> datetime:
@@ -55,11 +60,19 @@ class Payer:
         assert found is not None
         return found
 
+    @property
+    def customer_id(self) -> str:
+        return self.organization.stripe_customer.stripe_id
+
     def checkout(self, plan: str = "starter") -> str:
         return start_checkout(
             organization=self.organization, version=newest_version(plan), return_url="http://portal.test/paid/",
             cancel_url="http://portal.test/plan/", by=None, at=self.at,
         )  # fmt: skip
+
+    def leave(self) -> None:
+        """The subscription ends at Stripe at once: nothing of this customer falls due any more."""
+        stripe_client().v1.subscriptions.cancel(self.row.stripe_id)
 
     def fill_in(self, url: str, card: str = GOOD) -> str:
         """Type the card on Stripe's page; where the page leads then."""

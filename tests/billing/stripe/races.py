@@ -72,3 +72,12 @@ def credits_given(payer: Payer) -> int:
     ours = StripeItem.objects.for_organization(payer.organization).filter(kind=LineKind.FEE_CREDIT)
     assert sorted(ours.values_list("stripe_id", flat=True)) == sorted(at_stripe)
     return len(at_stripe)
+
+
+def server_deadlocks() -> int:
+    """Deadlocks that PostgreSQL has resolved in this database so far; sessions tell of theirs when they end."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_stat_clear_snapshot(), deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return int(cursor.fetchone()[1])
