@@ -5,10 +5,10 @@ PY := .venv/bin/python
 MANAGE := $(PY) manage.py
 ARGS ?=
 
-.PHONY: help env env-dev demo run servers test bench chaos check fix migrate seed shell schema lock screenshots
+.PHONY: help env env-dev demo run servers test bench chaos stripe-figures check fix migrate seed shell schema lock screenshots
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 env: ## make .venv and install what the demo needs
 	@deploy/local/env.sh local
@@ -35,6 +35,10 @@ bench: env-dev ## measure the doors: one figure a line
 
 chaos: env-dev ## kill every process in turn under load and count what was lost
 	@$(PY) -m benchmarks.chaos $(ARGS)
+
+stripe-figures: env-dev ## prove payments at the stand-in: one line of figures a proof (ARGS="R10 R13=500", ARGS=--quick)
+	@deploy/local/chromium.sh
+	@$(PY) -m tests.billing.stripe.figures $(ARGS)
 
 check: env-dev ## formatting, lint, types, import order, migrations, templates, deployment files
 	@deploy/local/check.sh

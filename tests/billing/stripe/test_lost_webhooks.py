@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing.stripe import changes
+from billing.stripe import sync
 from billing.stripe.changes import change_paid_plan
 from billing.stripe.client import stripe_client
 from billing.stripe.reconcile import find_unlike, mend_unlike
@@ -45,14 +45,11 @@ def upgrade_and_crash(payer: Payer, patch: pytest.MonkeyPatch) -> None:
     def crash(*args: Any, **kwargs: Any) -> None:
         raise ConnectionAbortedError
 
+    version = newest_version("professional")
     with patch.context() as broken:
-        for module in (changes, getattr(changes, "upgrades", changes)):
-            if hasattr(module, "apply_subscription"):
-                broken.setattr(module, "apply_subscription", crash)
+        broken.setattr(sync, "find_organization", crash)  # the first that is done with Stripe's answer
         with pytest.raises(ConnectionAbortedError):
-            change_paid_plan(
-                organization=payer.organization, version=newest_version("professional"), by=None, at=payer.at
-            )
+            change_paid_plan(organization=payer.organization, version=version, by=None, at=payer.at)
 
 
 def lose_metadata(payer: Payer, patch: pytest.MonkeyPatch) -> None:

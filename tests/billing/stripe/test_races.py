@@ -185,14 +185,15 @@ def three_races(payer: Payer) -> int:
 
 @pytest.mark.parametrize("part", parts("R11", usual=2, size=25), ids=words)
 def test_races_leave_one_subscription(standin: Standin, part: range, record_property: Record) -> None:
-    before, upgrades = server_deadlocks(), 0
+    before, upgrades, prorations = server_deadlocks(), 0, 0
     for run in part:
         payer = Payer.join(standin, f"Racer {run}")
         upgrades += three_races(payer)
+        prorations += credits_given(payer)
         payer.leave()
     deadlocks = server_deadlocks() - before
     for name, count in {
-        "runs": len(part), "races": 3 * len(part), "upgrades": upgrades, "prorations": upgrades, "deadlocks": deadlocks,
+        "runs": len(part), "races": 3 * len(part), "upgrades": upgrades, "prorations": prorations, "deadlocks": deadlocks,
     }.items():  # fmt: skip
         record_property(name, count)
     assert deadlocks == 0
