@@ -81,10 +81,13 @@ def measure(figure: Figure, cases: int | None) -> tuple[str, bool]:
         environment = dict(os.environ)
         if cases:
             environment |= {f"FAREBOX_FIGURE_{figure.name}": str(cases), "FAREBOX_JUDGED_SHARE": JUDGED_SHARE}
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
         if not report.exists():
             return "not run (pytest did not start)", False
-        return _line(figure, list(ElementTree.parse(report).iter("testcase")))
+        line, is_good = _line(figure, list(ElementTree.parse(report).iter("testcase")))
+        if done.returncode not in (0, 1):
+            line += f"\n  broken off: pytest ended with status {done.returncode}"
+        return line, is_good and not done.returncode
 
 
 def _line(figure: Figure, cases: list[ElementTree.Element]) -> tuple[str, bool]:
