@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
                     ("refund_failed", "Refund failed"),
                     ("disputed", "Disputed"),
                     ("dispute_closed", "Dispute closed"),
+                    ("credit_note", "Credit note at Stripe"),
                 ],
                 max_length=14,
             ),

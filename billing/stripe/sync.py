@@ -11,6 +11,7 @@ from typing import Any
 
 import stripe
 import structlog
+from django.db import transaction
 
 from accounts.models import Organization
 from billing.collection import after_payment, tell_payment
@@ -92,7 +93,9 @@ def _adopt(
         return None
     closed = replaced.select_related("version__plan").first()
     # Ended before the old one is cancelled at Stripe: its event then closes no door.
-    if replaced.update(ended_at=begun):  # its status is Stripe's word: until it is over there, beat asks again
+    if replaced.update(
+        ended_at=begun
+    ):  # its status is Stripe's word: until it is over there, beat asks again
         later("billing.stripe_end_replaced", replaces)
     subscription = subscribe_paid(
         organization=organization,
