@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from accounts.models import AuditEvent, Invitation, Membership, User
+from accounts.models import AuditEvent, Invitation, Membership, StaffSession, User
 from core.readonly_admin import ReadOnlyAdmin
 
 
@@ -64,3 +64,11 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_filter = ("action",)
     search_fields = ("target", "organization__name", "by__email")
     date_hierarchy = "at"
+
+
+@admin.register(StaffSession)
+class StaffSessionAdmin(ReadOnlyAdmin):
+    list_display = ("user", "created_at", "expires_at", "ended_at", "serial")
+    list_select_related = ("user",)
+    search_fields = ("user__email",)
+    exclude = ("stamp",)

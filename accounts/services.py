@@ -80,20 +80,26 @@ def create_staff(*, email: str, password: str, name: str = "") -> User:
 
 
 @transaction.atomic
-def create_organization(*, name: str, owner: User, at: datetime) -> Organization:
-    """An organization with its first owner, on a random shard; without a plan (keys/onboarding.py adds one)."""
+def create_organization(
+    *, name: str, owner: User | None, at: datetime, by: User | None = None
+) -> Organization:  # fmt: skip
+    """An organization with its first owner (without one, `by` made it for somebody who will be invited), on a random
+    shard; without a plan (keys/onboarding.py adds one)."""
     organization = Organization.objects.create(
         name=name.strip(), shard=secrets.randbelow(SHARDS), created_at=at
     )
-    Membership.objects.create(organization=organization, user=owner, role=Role.OWNER, created_at=at)
+    if owner is not None:
+        Membership.objects.create(organization=organization, user=owner, role=Role.OWNER, created_at=at)
     record_audit(
-        organization=organization, by=owner, action="organization.created", target=organization.public_id, at=at
+        organization=organization, by=owner or by, action="organization.created", target=organization.public_id, at=at
     )  # fmt: skip
     return organization
 
 
 @transaction.atomic
-def invite_member(*, organization: Organization, email: str, role: str, by: User, at: datetime) -> Invitation:
+def invite_member(
+    *, organization: Organization, email: str, role: str, by: User | None, at: datetime
+) -> Invitation:
     """Send an invitation; one that was still open for this address is withdrawn. Raises Forbidden or AlreadyMember."""
     organization = _locked(organization)
     check_can_deal_with_role(by, organization, role)

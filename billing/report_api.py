@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,8 +27,8 @@ from core.hours import ceil_hour, check_moment, floor_hour
 from core.money import format_money
 from core.schema import problems
 from core.spreadsheets import harmless
-from keys.authentication import Owner, OwnerKeyAuthentication
-from keys.models import ApiKey
+from keys.authentication import HasOwnerScope, Owner, OwnerKeyAuthentication
+from keys.models import ApiKey, OwnerScope
 from metering.answers import KEY_UNKNOWN_NOW, MISSING_KEY
 from metering.api import AccountThrottle
 from metering.costs import period_cost
@@ -190,6 +191,8 @@ class ReportView(APIView):
     """Usage of a window by what you like. With a key of the organization, or an owner key and `organization`."""
 
     authentication_classes = [OwnerKeyAuthentication, FareboxKeyAuthentication]
+    permission_classes = [IsAuthenticated, HasOwnerScope]
+    owner_scope = OwnerScope.USAGE
     throttle_classes = [AccountThrottle]
     renderer_classes = [JSONRenderer, CsvRenderer]
 
@@ -200,7 +203,7 @@ class ReportView(APIView):
         responses={
             (200, "application/json"): OpenApiResponse(ReportOutput, "The report; CSV holds its rows."),
             (200, "text/csv"): OpenApiResponse(str, "The rows."),
-            **problems(400, 401, 404, 429, 503),
+            **problems(400, 401, 403, 404, 429, 503),
         },
     )  # fmt: skip
     def get(self, request: Request) -> Response:

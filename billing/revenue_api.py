@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -11,16 +12,17 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from billing.exchange import ConvertedTotal
 from billing.revenue import MonthRevenue, Movement, rate_text, whole_minor
+from billing.revenue_definitions import DEFINITIONS, MOVEMENTS
 from billing.revenue_queries import Charged
 from billing.revenue_report import LONGEST, SHOWN_MONTHS, RevenueReport, revenue_choices, revenue_report
 from core.api_errors import Unavailable
 from core.clock import now
 from core.schema import problems
-from keys.authentication import OwnerKeyAuthentication
+from keys.models import OwnerScope
+from keys.owner_api import OwnerApiView
 
 _MONTH = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -101,6 +103,21 @@ class ConvertedOutput(serializers.Serializer[Any]):
     parts = PartOutput(many=True)
 
 
+@extend_schema_serializer(component_name="RevenueDefinition")
+class DefinitionOutput(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    formula = serializers.CharField(help_text="In words.")
+    remark = serializers.CharField(help_text="Where others differ; may be empty.")
+
+    def get_fields(
+        self,
+    ) -> dict[str, Any]:  # these two are attributes of the base, so they cannot be declared
+        return super().get_fields() | {
+            "label": serializers.CharField(),
+            "source": serializers.CharField(help_text="Who defines it so."),
+        }
+
+
 @extend_schema_serializer(component_name="Revenue")
 class RevenueOutput(serializers.Serializer[Any]):
     currency = serializers.CharField(help_text="Of `months`, `plans` and `top_customers`.")
@@ -110,12 +127,15 @@ class RevenueOutput(serializers.Serializer[Any]):
     top_customers = CustomerOutput(many=True, help_text="The ten charged most in the month asked for.")
     mrr_converted = ConvertedOutput()
     charged_converted = ConvertedOutput()
+    definitions = DefinitionOutput(
+        many=True, help_text="What each figure and movement means, as on the page."
+    )
 
 
-class RevenueView(APIView):
+class RevenueView(OwnerApiView):
     """The revenue report, as staff see it."""
 
-    authentication_classes = [OwnerKeyAuthentication]
+    owner_scope = OwnerScope.REVENUE
 
     @extend_schema(
         operation_id="revenue",
@@ -125,7 +145,7 @@ class RevenueView(APIView):
             OpenApiParameter("months", int, description=f"How many up to it, 1 to {LONGEST}; otherwise {SHOWN_MONTHS}."),
             OpenApiParameter("currency", str, description="`USD`; otherwise the reporting currency where customers pay in it."),
         ],
-        responses={200: OpenApiResponse(RevenueOutput, "The report."), **problems(400, 401, 503)},
+        responses={200: OpenApiResponse(RevenueOutput, "The report."), **problems(400, 401, 403, 503)},
     )  # fmt: skip
     def get(self, request: Request) -> Response:
         try:
@@ -180,6 +200,7 @@ def _shown(report: RevenueReport) -> dict[str, Any]:
         ],
         "mrr_converted": _shown_total(report.mrr),
         "charged_converted": _shown_total(report.charges),
+        "definitions": [asdict(one) for one in (*DEFINITIONS, *MOVEMENTS)],
     }  # fmt: skip
 
 

@@ -101,6 +101,10 @@ app.conf.beat_schedule = {
         "task": "billing.stripe_reconcile",
         "schedule": crontab(hour="3", minute="45"),
     },
+    "forget-answers": {
+        "task": "core.forget_answers",
+        "schedule": crontab(minute="25"),
+    },
     "reconcile": {
         "task": "metering.reconcile",
         "schedule": crontab(hour="2", minute="40"),

@@ -1,5 +1,6 @@
 """All settings of Farebox, from the environment (.env is read; .env.example lists every variable)."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,6 +99,7 @@ INSTALLED_APPS = [
     "config.admin.FareboxAdminConfig",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -193,7 +195,16 @@ ACCOUNT_RATE_LIMITS = {
 }
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 INVITATION_DAYS = 7
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = BRAND_NAME
+MFA_ADAPTER = "accounts.mfa_adapter.MFAAdapter"
 SIGN_UP_RATE = env.str("FAREBOX_SIGN_UP_RATE", default="10/h")  # from one address
+
+# --- tokens of staff at the owner's API (docs/owner-api.md) ---
+# Comma-separated, newest first: the first signs, all are accepted. Empty: made from SECRET_KEY.
+JWT_KEYS: list[str] = env.list("FAREBOX_JWT_KEYS", default=[])
+JWT_ACCESS = timedelta(minutes=env.int("FAREBOX_JWT_ACCESS_MINUTES", default=10))
+JWT_SESSION = timedelta(hours=env.int("FAREBOX_JWT_SESSION_HOURS", default=12))
 
 # --- mail --------------------------------------------------------------------------------------------------------
 # FAREBOX_MAILBOX=1 keeps mails in the database and shows them on /mailbox/ (development and demo only).

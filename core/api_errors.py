@@ -77,4 +77,5 @@ def _as_api_exception(error: PortalError) -> exceptions.APIException:
     wrapped = exceptions.APIException(error.detail, error.code)
     wrapped.status_code = error.status
     wrapped.title = error.title  # type: ignore[attr-defined]  # read by the formatter
+    wrapped.extra_headers = getattr(error, "extra_headers", ())  # type: ignore[attr-defined]  # read above
     return wrapped

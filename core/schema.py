@@ -14,6 +14,7 @@ _MEANINGS = {
     409: "It cannot be done to this, as it stands now; `detail` says why.",
     413: "Too many events, or a body that is too large.",
     415: "The body is not JSON.",
+    422: "The `Idempotency-Key` was sent with another request.",
     429: "A rate limit or a quota is reached; `Retry-After` says when to come back.",
     503: "Not let through because it could not be metered or checked. Nothing was charged; try again.",
 }

@@ -45,7 +45,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 class OwnerKeyAdmin(ReadOnlyAdmin):
     """To see and to revoke; new ones are made by `manage.py issue_owner_key NAME`, which shows them once."""
 
-    list_display = ("name", "last4", "created_at", "revoked_at")
+    list_display = ("name", "last4", "scopes", "created_at", "revoked_at")
     exclude = ("hash",)
     actions = ("revoke",)
 

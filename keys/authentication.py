@@ -6,18 +6,36 @@ from hmac import compare_digest
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from keys.hashing import is_customer_key
+from keys.models import OwnerScope
 from keys.services import find_owner_key
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One of the owner's own services."""
+    """One of the owner's own services; `identity` names it for good."""
 
     name: str
+    identity: str = "environment"
+    scopes: frozenset[str] = frozenset(OwnerScope.values)
     is_authenticated: bool = True
+
+
+class HasOwnerScope(BasePermission):
+    """An owner key needs the view's `owner_scope`; others than owner keys are judged by their own rules."""
+
+    message = (
+        "This owner key does not open that. Make one with the scope by `manage.py issue_owner_key --scope`."
+    )
+    code = "owner_scope_missing"
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        caller = request.user
+        return not isinstance(caller, Owner) or getattr(view, "owner_scope", "") in caller.scopes
 
 
 class OwnerKeyAuthentication(BaseAuthentication):
@@ -37,7 +55,7 @@ class OwnerKeyAuthentication(BaseAuthentication):
         found = find_owner_key(key)
         if found is None:
             raise AuthenticationFailed("This owner key is not valid.", code="invalid_key")
-        return Owner(found.name), None
+        return Owner(found.name, found.public_id, frozenset(found.scopes)), None
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="farebox"'

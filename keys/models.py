@@ -71,13 +71,29 @@ class ApiKey(models.Model):
         return "rotating" if self.rotated_to_id else "active"
 
 
+class OwnerScope(models.TextChoices):
+    """What an owner key opens. The key of ADMIN_API_KEY opens all."""
+
+    USAGE = "usage", "Report, correct and count usage"
+    REVENUE = "revenue", "The revenue report"
+    TENANTS = "tenants", "Customers: make, change, close; their keys and usage"
+
+
+def usual_owner_scopes() -> list[str]:
+    """What owner keys are for unless they are told: never customers and their keys."""
+    return [OwnerScope.USAGE.value, OwnerScope.REVENUE.value]
+
+
 class OwnerKey(models.Model):
-    """A key of the owner's own services: opens /api/usage/track and /api/admin/*."""
+    """A key of the owner's own services: opens what its scopes say of /api/usage/* and /api/admin/*."""
 
     public_id = models.CharField(max_length=40, unique=True, default=key_public_id, editable=False)
     name = models.CharField(max_length=80)
     hash = models.BinaryField(max_length=32, unique=True)
     last4 = models.CharField(max_length=4)
+    scopes = ArrayField(
+        models.CharField(max_length=20, choices=OwnerScope.choices), default=usual_owner_scopes
+    )
     created_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
 

@@ -12,14 +12,15 @@ from django.conf import settings
 from core.clock import to_micros
 from keys.models import ApiKey
 from plans.door import Span
-from plans.standing import ANY_NUMBER, Standing, find_standing, mode_terms
+from plans.standing import ANY_NUMBER, DayTokens, Standing, find_standing, mode_terms
 
 Window = tuple[int, int]  # seconds, calls
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key as the doors know it. `spans` is the door table of its mode; windows are (seconds, calls), `concurrency` calls at once."""
+    """A key as the doors know it. `spans` is the door table of its mode; windows are (seconds, calls), `concurrency` calls at once,
+    `day_tokens` the tokens of a UTC day (live keys only; None: no limit)."""
 
     key_id: int
     key_public_id: str
@@ -40,6 +41,7 @@ class KeyRecord:
     revoked: bool
     expires_at_us: int | None
     concurrency: int = ANY_NUMBER
+    day_tokens: DayTokens | None = None
 
     def span_at(self, moment_us: int) -> Span | None:
         """The span that contains this moment, or None: the table has been outlived."""
@@ -91,4 +93,5 @@ def _record(key: ApiKey, standing: Standing) -> KeyRecord:
         revoked=key.revoked_at is not None,
         expires_at_us=to_micros(key.expires_at) if key.expires_at else None,
         concurrency=terms.concurrency,
+        day_tokens=terms.day_tokens,
     )

@@ -11,7 +11,7 @@ from accounts.permissions import check_can_make_keys
 from accounts.queries import has_confirmed_address
 from core.errors import PortalError
 from keys.hashing import PREFIX_SHOWN, digest, make_key
-from keys.models import ApiKey, Mode, OwnerKey
+from keys.models import ApiKey, Mode, OwnerKey, OwnerScope, usual_owner_scopes
 from plans.models import Product, Route
 from plans.versions import raise_version
 
@@ -135,12 +135,16 @@ def revoke_key(*, key: ApiKey, by: User | None, at: datetime) -> ApiKey:
 
 
 @transaction.atomic
-def issue_owner_key(*, name: str, at: datetime, clear: str = "") -> tuple[OwnerKey, str]:
-    """A key for the owner's own services; `clear` takes over a given secret (ADMIN_API_KEY). Returns row and clear text."""
+def issue_owner_key(
+    *, name: str, at: datetime, clear: str = "", scopes: Sequence[str] | None = None
+) -> tuple[OwnerKey, str]:
+    """A key for the owner's own services; `clear` takes over a given secret (ADMIN_API_KEY). Without scopes it has the
+    usual ones (usage and revenue, not customers). Returns row and clear text."""
     clear = clear or make_key("owner")
+    chosen = sorted(usual_owner_scopes() if scopes is None else {OwnerScope(one).value for one in scopes})
     key, _ = OwnerKey.objects.get_or_create(
         hash=digest(clear),
-        defaults={"name": name, "last4": clear[-4:], "created_at": at},
+        defaults={"name": name, "last4": clear[-4:], "created_at": at, "scopes": chosen},
     )
     return key, clear
 

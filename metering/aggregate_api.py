@@ -6,6 +6,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -13,7 +14,8 @@ from rest_framework.views import APIView
 from accounts.models import Organization
 from core.hours import ceil_hour, check_moment, floor_hour
 from core.schema import problems
-from keys.authentication import OwnerKeyAuthentication
+from keys.authentication import HasOwnerScope, OwnerKeyAuthentication
+from keys.models import OwnerScope
 from metering.range_check import recount_range
 from metering.reconcile import plain
 
@@ -24,6 +26,8 @@ class AggregateView(APIView):
     """Compare hourly totals with the events they are of. Idempotent; holds up the organization's drain while it counts."""
 
     authentication_classes = [OwnerKeyAuthentication]
+    permission_classes = [IsAuthenticated, HasOwnerScope]
+    owner_scope = OwnerScope.USAGE
 
     @extend_schema_serializer(component_name="Aggregate")
     class Input(serializers.Serializer[Any]):
@@ -73,7 +77,7 @@ class AggregateView(APIView):
         operation_id="aggregate_usage",
         summary="Count the totals of a range again from events",
         request=Input,
-        responses={200: OpenApiResponse(Output, "What differed."), **problems(400, 401, 404, 415, 503)},
+        responses={200: OpenApiResponse(Output, "What differed."), **problems(400, 401, 403, 404, 415, 503)},
     )
     def post(self, request: Request) -> Response:
         try:

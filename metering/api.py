@@ -15,6 +15,7 @@ from drf_spectacular.utils import (
 from redis.exceptions import RedisError
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, ParseError, ValidationError
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
@@ -22,7 +23,8 @@ from rest_framework.views import APIView
 
 from core.clock import from_micros, now, to_micros
 from core.schema import problems
-from keys.authentication import OwnerKeyAuthentication
+from keys.authentication import HasOwnerScope, OwnerKeyAuthentication
+from keys.models import OwnerScope
 from keys.records import KeyRecord
 from metering.answers import KEY_UNKNOWN_NOW, METERING_UNAVAILABLE, MISSING_KEY
 from metering.drf import Caller, CallRefused, FareboxKeyAuthentication, current_record
@@ -153,6 +155,8 @@ class TrackView(APIView):
     """Usage that happened elsewhere: one event, or up to 1,000 as `{"events": [...]}`."""
 
     authentication_classes = [OwnerKeyAuthentication]
+    permission_classes = [IsAuthenticated, HasOwnerScope]
+    owner_scope = OwnerScope.USAGE
 
     @extend_schema_serializer(component_name="ReportedEvent")
     class Input(serializers.Serializer[Any]):
@@ -208,7 +212,7 @@ class TrackView(APIView):
         ),
         responses={
             200: OpenApiResponse(Output, "A verdict per event; what was rejected is not recorded, the others are."),
-            **problems(400, 401, 413, 415, 503),
+            **problems(400, 401, 403, 413, 415, 503),
         },
         examples=[
             OpenApiExample(

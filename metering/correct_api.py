@@ -7,6 +7,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from redis.exceptions import RedisError
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -15,7 +16,8 @@ from accounts.models import Organization
 from core.api_errors import Unavailable
 from core.clock import now
 from core.schema import problems
-from keys.authentication import Owner, OwnerKeyAuthentication
+from keys.authentication import HasOwnerScope, Owner, OwnerKeyAuthentication
+from keys.models import OwnerScope
 from metering.models import QUANTITY
 from metering.reconcile import plain
 from metering.usage_corrections import REASON_LENGTH, Corrected, UnknownEvent, correct_usage
@@ -25,6 +27,8 @@ class CorrectView(APIView):
     """Correct one event of the ledger. The event stays; rows that name it make the difference."""
 
     authentication_classes = [OwnerKeyAuthentication]
+    permission_classes = [IsAuthenticated, HasOwnerScope]
+    owner_scope = OwnerScope.USAGE
 
     @extend_schema_serializer(component_name="Correction")
     class Input(serializers.Serializer[Any]):
@@ -61,7 +65,7 @@ class CorrectView(APIView):
         request=Input,
         responses={
             200: OpenApiResponse(Output, "The event comes to the quantity asked for; asking again changes nothing."),
-            **problems(400, 401, 404, 409, 415, 503),
+            **problems(400, 401, 403, 404, 409, 415, 503),
         },
         examples=[
             OpenApiExample(

@@ -35,6 +35,19 @@ class CustomerKeyScheme(_EitherHeader):  # type: ignore[no-untyped-call]
     description = "A key of an organization: `fb_live_...` or `fb_test_...`."
 
 
+class StaffTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "accounts.authentication.StaffTokenAuthentication"
+    name = "staffToken"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The access token of `POST /api/auth/login`.",
+        }
+
+
 class OwnerKeyScheme(_EitherHeader):  # type: ignore[no-untyped-call]
     target_class = "keys.authentication.OwnerKeyAuthentication"
     match_subclasses = True

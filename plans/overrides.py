@@ -18,7 +18,7 @@ from core.errors import PortalError
 from plans.models import Meter, Override, OverrideKind
 from plans.versions import raise_version
 
-_COUNTED = (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY, OverrideKind.QUOTA)
+_COUNTED = (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY, OverrideKind.QUOTA, OverrideKind.DAY_TOKENS)
 
 
 class OverrideIncomplete(PortalError):
@@ -31,7 +31,8 @@ class OverrideOver(PortalError):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an override says: a rate limit (window, amount), concurrency (amount), quota (meter, amount) or a feature."""
+    """What an override says: a rate limit (window, amount), concurrency (amount), quota (meter, amount), tokens
+    of a day over all meters that count tokens (amount), or a feature."""
 
     kind: OverrideKind
     amount: Decimal | None = None
@@ -131,7 +132,7 @@ def _check_amount(override: Override, kind: OverrideKind) -> None:
     if scaled != scaled.to_integral_value():
         raise OverrideIncomplete(f"{amount} has more decimals than can be counted.", field="amount")
     if kind != OverrideKind.QUOTA and amount < 1:
-        raise OverrideIncomplete("At least one call.", field="amount")
+        raise OverrideIncomplete("At least one.", field="amount")
 
 
 def _same_thing(override: Override, at: datetime) -> QuerySet[Override]:

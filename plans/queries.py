@@ -11,6 +11,7 @@ from django.db.models import Case, Q, QuerySet, When, prefetch_related_objects
 from accounts.models import Organization
 from plans.dimensions import in_words, match_text
 from plans.models import (
+    ADDITIVE,
     Interval,
     Meter,
     Period,
@@ -23,6 +24,7 @@ from plans.models import (
 from plans.pricing import PriceModel, PriceStep, Terms, UsagePrice
 
 ZERO = Decimal(0)
+TOKEN_UNITS = ("token", "tokens", "Token")
 PREFETCH = ("components__meter", "components__tiers", "rate_limits")
 
 
@@ -184,3 +186,10 @@ def main_meter(version: PlanVersion) -> Meter | None:
     """The meter that a plan's pages speak of: that of its first price component."""
     component = version.components.select_related("meter").order_by("position", "pk").first()
     return component.meter if component else None
+
+
+def token_meters() -> QuerySet[Meter]:
+    """The meters whose unit is a token: what daily token limits and counts of tokens are about."""
+    return Meter.objects.filter(unit__in=TOKEN_UNITS, aggregation__in=ADDITIVE, archived_at=None).order_by(
+        "pk"
+    )

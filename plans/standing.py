@@ -17,6 +17,7 @@ from plans.caps import lower_cap, newest_caps
 from plans.door import FOREVER_US, PERIODS_AHEAD, DoorFacts, PeriodFacts, QuotaTerms, Span, door_table
 from plans.models import (
     CapSide,
+    Meter,
     Override,
     OverrideKind,
     Period,
@@ -31,13 +32,21 @@ from plans.models import (
 )
 from plans.overrides import active_overrides
 from plans.price_tables import price_tables
-from plans.queries import find_subscription, newest_version
+from plans.queries import find_subscription, newest_version, token_meters
 
 # After a subscription has ended there are no periods ahead: the door says why.
 CLOSED_FOR_EVER = (Span(0, FOREVER_US, 0, "subscription_cancelled"),)
 ANY_NUMBER = -1  # of calls at the same time
 THROTTLE_SECONDS = 60
 Windows = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayTokens:
+    """At most `limit` tokens in a UTC day, over all these meters: (id, decimals of its smallest unit)."""
+
+    limit: int
+    meters: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Standing:
     overrides: tuple[Override, ...] = ()
     restrictions: tuple[Restriction, ...] = ()
     caps: tuple[SpendCap, ...] = ()
+    token_meters: tuple[Meter, ...] = ()  # read only where tokens of a day are limited
 
     @property
     def version(self) -> PlanVersion | None:
@@ -90,6 +100,7 @@ class ModeTerms:
     windows: Windows
     spans: tuple[Span, ...]
     concurrency: int = ANY_NUMBER
+    day_tokens: DayTokens | None = None
 
 
 def find_standing(organization: Organization, *, at: datetime) -> Standing:
@@ -112,13 +123,16 @@ def find_standing(organization: Organization, *, at: datetime) -> Standing:
     restrictions = Restriction.objects.for_organization(organization).filter(
         lifted_at=None, period__ends_at__gt=at
     )
+    overrides = tuple(active_overrides(organization, at=at))
+    limits_tokens = any(override.kind == OverrideKind.DAY_TOKENS for override in overrides)
     return Standing(
         organization,
         subscription,
         tuple(periods),
-        tuple(active_overrides(organization, at=at)),
+        overrides,
         tuple(restrictions),
         tuple(caps.values()),
+        tuple(token_meters()) if limits_tokens else (),
     )
 
 
@@ -139,7 +153,15 @@ def mode_terms(standing: Standing, *, mode: str, test_plan: str) -> ModeTerms:
         spans=door_table(_door_facts(standing, limits), _period_facts(standing), mode=mode)
         or _closed(standing),
         concurrency=concurrency,
+        day_tokens=_day_tokens(standing) if mode == "live" else None,
     )
+
+
+def _day_tokens(standing: Standing) -> DayTokens | None:
+    override = standing.newest_override(OverrideKind.DAY_TOKENS)
+    if override is None or override.amount is None:
+        return None
+    return DayTokens(int(override.amount), tuple((m.pk, m.decimals) for m in standing.token_meters))
 
 
 def _live_windows(standing: Standing, windows: dict[int, int]) -> dict[int, int]:

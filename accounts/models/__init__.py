@@ -8,6 +8,7 @@ from accounts.models.organization import (
     OrganizationStatus,
     Role,
 )
+from accounts.models.staff_session import StaffSession
 from accounts.models.user import User
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Organization",
     "OrganizationStatus",
     "Role",
+    "StaffSession",
     "User",
 ]

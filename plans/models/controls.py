@@ -82,6 +82,7 @@ class OverrideKind(models.TextChoices):
     RATE_LIMIT = "rate_limit", "Rate limit"
     CONCURRENCY = "concurrency", "Calls at the same time"
     QUOTA = "quota", "Quota"
+    DAY_TOKENS = "day_tokens", "Tokens per UTC day"
     FEATURE_ON = "feature_on", "Feature added"
     FEATURE_OFF = "feature_off", "Feature taken away"
 
@@ -105,7 +106,7 @@ class Override(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="Calls for a rate limit or concurrency, units for a quota.",
+        help_text="Calls for a rate limit or concurrency, units for a quota, tokens for a day.",
     )
     feature = models.CharField(max_length=60, blank=True, validators=[FEATURE])
     reason = models.CharField(max_length=200)
@@ -120,7 +121,7 @@ class Override(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=(Q(kind="rate_limit", window_seconds__gte=1, amount__gte=1))
-                | Q(kind="concurrency", amount__gte=1)
+                | Q(kind__in=("concurrency", "day_tokens"), amount__gte=1)
                 | Q(kind="quota", meter__isnull=False, amount__gte=0)
                 | (Q(kind__in=("feature_on", "feature_off")) & ~Q(feature="")),
                 name="override_is_whole",
