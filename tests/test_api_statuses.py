@@ -25,6 +25,7 @@ from plans.suspension import suspend_organization
 from tests.factories import create_key, create_route
 from tests.metering.api_kit import Customer
 from tests.metering.test_ingest import OWNER, Reporter
+from tests.provoked_owner_api import OWNER_API, narrow
 
 ACCOUNT, TRACK = "get /api/account/", "post /api/usage/track"
 CORRECT = "post /api/usage/correct"
@@ -251,7 +252,10 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
     },
     "get /api/billing/statements/{statement}": _look("/api/billing/statements/upcoming", "/api/billing/statements/unknown"),
     **{name: _places(*paths) for name, paths in PLACES.items()},
+    **OWNER_API,
 }  # fmt: skip
+for _name in (TRACK, CORRECT, "get /api/usage/report", "post /api/usage/aggregate", "get /api/admin/revenue"):
+    PROVOKED[_name][403] = narrow(*_name.split())
 
 
 @pytest.fixture(scope="module")

@@ -57,10 +57,16 @@ def test_each_endpoint_names_the_keys_it_takes(document: dict[str, Any]) -> None
     assert schemes["customerKey"]["scheme"] == schemes["ownerKey"]["scheme"] == "bearer"
     assert schemes["customerKeyHeader"]["name"] == "X-API-Key"
     assert schemes["ownerKeyHeader"]["name"] == "X-Admin-Key"
-    taken = {name: [set(one) for one in op["security"]] for name, op in operations(document).items()}
+    taken = {name: [set(one) for one in op.get("security", [])] for name, op in operations(document).items()}
+    assert {name for name, security in taken.items() if not security} == {
+        "post /api/auth/login", "post /api/auth/refresh",
+    }  # fmt: skip
     assert taken["get /api/account/"] == [{"customerKey"}, {"customerKeyHeader"}]
     assert taken["get /api/v1/places/search"] == [{"customerKey"}, {"customerKeyHeader"}]
     assert taken["post /api/usage/track"] == [{"ownerKey"}, {"ownerKeyHeader"}]
+    assert schemes["staffToken"]["bearerFormat"] == "JWT"
+    assert taken["post /api/admin/tenants"] == [{"staffToken"}, {"ownerKey"}, {"ownerKeyHeader"}]
+    assert taken["post /api/auth/logout"] == [{"staffToken"}]
 
 
 def test_each_answer_and_body_is_described_as_it_is(document: dict[str, Any]) -> None:

@@ -29,6 +29,9 @@ PUBLIC = {
     "account_email_verification_sent", "account_change_password", "account_set_password", "account_reset_password",
     "account_confirm_login_code", "account_confirm_email", "account_reset_password_from_key_done",
     "account_reset_password_from_key", "account_reset_password_done",
+    # The second step of the reader's own account, after signing in: tests/accounts/test_second_factor.py.
+    "mfa_index", "mfa_authenticate", "mfa_reauthenticate", "mfa_activate_totp", "mfa_deactivate_totp",
+    "mfa_view_recovery_codes", "mfa_generate_recovery_codes", "mfa_download_recovery_codes",
 }  # fmt: skip
 # Opened by a secret in the address (hashed in the database), or there only where mails are kept (development).
 BY_SECRET = {"dashboard:invitation-accept"}
@@ -56,6 +59,16 @@ BY_KEY = {
     "api-alerts",
     "api-alert",
     "api-aggregate",
+    # Staff's tokens and owner keys with the scope: tests/billing/test_tenant_api.py, tests/accounts/test_auth_api.py.
+    "api-tenants",
+    "api-tenant",
+    "api-tenant-usage",
+    "api-tenant-keys",
+    "api-tenant-key",
+    "api-tenant-key-rotate",
+    "api-sign-in",
+    "api-refresh",
+    "api-sign-out",
     "stripe-webhook",  # by its signature: tests/billing/stripe/test_webhooks.py
     "api-places-search",
     "api-places-reverse",

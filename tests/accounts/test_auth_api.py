@@ -143,7 +143,9 @@ def test_the_session_is_over_when_its_hours_are(staff: User, settings: Any) -> N
     problem(post("refresh", {"refresh": tokens["refresh"]}), 401, "invalid_token")
 
 
-@pytest.mark.parametrize("body", [{}, {"email": "a@b.c"}, {"email": 1, "password": ["x"]}, {"email": "a\x00", "password": "b"}, []])
+@pytest.mark.parametrize(
+    "body", [{}, {"email": "a@b.c"}, {"email": 1, "password": ["x"]}, {"email": "a\x00", "password": "b"}, []]
+)
 def test_a_body_of_another_shape_is_named(body: Any) -> None:
     answer = post("login", body)
     assert answer.status_code == 400
@@ -193,7 +195,16 @@ def test_forged_tokens_are_refused() -> None:
     claims = jwt.decode(good, options={"verify_signature": False})
     unsigned = jwt.encode(claims, None, algorithm="none", headers=jwt.get_unverified_header(good))
     other_key = jwt.encode(claims, "x" * 32, algorithm="HS256", headers=jwt.get_unverified_header(good))
-    for bad in (unsigned, other_key, f"{header}.{payload}.", f"{header}.{payload}.{signature[:-2]}", "eyJ.a.b", "", "a.b.c", "é.é.é"):
+    for bad in (
+        unsigned,
+        other_key,
+        f"{header}.{payload}.",
+        f"{header}.{payload}.{signature[:-2]}",
+        "eyJ.a.b",
+        "",
+        "a.b.c",
+        "é.é.é",
+    ):
         with pytest.raises(BadToken):
             read_token(bad, use=ACCESS, at=at)
     for use, moment in ((REFRESH, at), (ACCESS, at + timedelta(minutes=1))):
