@@ -4,13 +4,13 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.authentication import StaffTokenAuthentication
 from accounts.staff_sessions import SignedIn, end_session, refresh_session, sign_in_staff
+from core.api_fields import read_fields
 from core.clock import now
 from core.schema import problems
 
@@ -70,7 +70,7 @@ class SignInView(_Open):
         responses={200: OpenApiResponse(TokensOutput, "A session."), **problems(400, 401, 415, 429, 503)},
     )
     def post(self, request: Request) -> Response:
-        fields = _fields(SignInInput(data=request.data))
+        fields = read_fields(SignInInput, request)
         return Response(_shown(sign_in_staff(request=request._request, at=now(), **fields)))
 
 
@@ -84,7 +84,7 @@ class RefreshView(_Open):
         responses={200: OpenApiResponse(TokensOutput, "The same session."), **problems(400, 401, 415, 503)},
     )
     def post(self, request: Request) -> Response:
-        fields = _fields(RefreshInput(data=request.data))
+        fields = read_fields(RefreshInput, request)
         return Response(_shown(refresh_session(token=fields["refresh"], at=now())))
 
 
@@ -105,14 +105,6 @@ class SignOutView(APIView):
     def post(self, request: Request) -> Response:
         end_session(session=request.auth, at=now())  # type: ignore[arg-type]  # what StaffTokenAuthentication gave
         return Response({"status": "signed_out"})
-
-
-def _fields(shape: serializers.Serializer[Any]) -> dict[str, Any]:
-    try:
-        shape.is_valid(raise_exception=True)
-    except RecursionError:
-        raise ParseError("This is nested too deeply.") from None
-    return dict(shape.validated_data)
 
 
 def _shown(signed: SignedIn) -> dict[str, str]:

@@ -6,13 +6,14 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import Organization
 from billing.tenant_queries import Tenant, TenantUsage, find_tenants, tenant_usage, tenants
 from billing.tenants import UNSAID, TenantChange, change_tenant, create_tenant
+from core.api_fields import read_fields
 from core.clock import now
 from core.idempotent_api import IDEMPOTENCY_KEY, answer_once
 from core.money import exponent
@@ -162,7 +163,7 @@ class TenantListView(OwnerApiView):
         },
     )
     def post(self, request: Request) -> Response:
-        fields, at = fields_of(TenantInput(data=request.data)), now()
+        fields, at = read_fields(TenantInput, request, strict=True), now()
 
         def act() -> dict[str, Any]:
             made = create_tenant(
@@ -199,7 +200,7 @@ class TenantView(OwnerApiView):
         },
     )
     def patch(self, request: Request, tenant: str) -> Response:
-        return self._changed(request, tenant, _change(fields_of(TenantChangeInput(data=request.data))))
+        return self._changed(request, tenant, _change(read_fields(TenantChangeInput, request, strict=True)))
 
     @extend_schema(
         operation_id="disable_tenant",
@@ -244,17 +245,6 @@ def find_tenant(public_id: str) -> Organization:
     if found is None:
         raise NotFound
     return found
-
-
-def fields_of(shape: serializers.Serializer[Any]) -> dict[str, Any]:
-    try:
-        shape.is_valid(raise_exception=True)
-    except RecursionError:
-        raise ParseError("This is nested too deeply.") from None
-    unknown = {name: "There is no such field." for name in shape.initial_data if name not in shape.fields}
-    if unknown:  # a mistyped limit must not pass for one that was set
-        raise serializers.ValidationError(unknown)
-    return dict(shape.validated_data)
 
 
 def _change(fields: dict[str, Any]) -> TenantChange:

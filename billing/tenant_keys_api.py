@@ -9,7 +9,8 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing.tenant_api import TENANT, fields_of, find_tenant
+from billing.tenant_api import TENANT, find_tenant
+from core.api_fields import read_fields
 from core.clock import now
 from core.hours import check_moment
 from core.idempotent_api import IDEMPOTENCY_KEY, answer_once
@@ -97,7 +98,7 @@ class TenantKeysView(OwnerApiView):
         },
     )
     def post(self, request: Request, tenant: str) -> Response:
-        organization, fields, at = find_tenant(tenant), fields_of(KeyInput(data=request.data)), now()
+        organization, fields, at = find_tenant(tenant), read_fields(KeyInput, request, strict=True), now()
 
         def act() -> dict[str, Any]:
             issued = issue_key(organization=organization, by=acting_user(request), at=at, **fields)
@@ -143,7 +144,7 @@ class TenantKeyRotateView(OwnerApiView):
     )
     def post(self, request: Request, tenant: str, key: str) -> Response:
         old, at = _find_key(tenant, key), now()
-        grace = timedelta(seconds=fields_of(RotationInput(data=request.data))["grace_seconds"])
+        grace = timedelta(seconds=read_fields(RotationInput, request, strict=True)["grace_seconds"])
 
         def act() -> dict[str, Any]:
             return _shown_issued(rotate_key(key=old, grace=grace, by=acting_user(request), at=at), at)

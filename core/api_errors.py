@@ -66,6 +66,8 @@ def exception_handler(error: Exception, context: ExceptionHandlerContext) -> Res
         response["Content-Type"] = "application/problem+json"
         for name, value in getattr(error, "extra_headers", ()):
             response[name] = value
+        if response.status_code == status.HTTP_401_UNAUTHORIZED:
+            response.setdefault("WWW-Authenticate", 'Bearer realm="farebox"')
         if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE:
             response.setdefault("Retry-After", "5")
     return response

@@ -32,13 +32,16 @@ def code_of(secret: str) -> str:
 def signed_in() -> Client:
     client = Client()
     client.post("/accounts/login/", {"login": "ops@farebox.example", "password": PASSWORD})
+    client.post("/accounts/reauthenticate/", {"password": PASSWORD})
     return client
 
 
 def test_it_is_set_up_in_the_portal_and_then_asked_for(staff: User) -> None:
     client = signed_in()
     assert "Not set up" in client.get("/accounts/2fa/").content.decode()
-    page = client.get("/accounts/2fa/totp/activate/").content.decode()
+    shown = client.get("/accounts/2fa/totp/activate/")
+    assert shown.status_code == 200, shown["Location"]
+    page = shown.content.decode()
     found = re.search(r"<code>([A-Z2-7]+)</code>", page)
     assert found is not None
     assert 'src="data:image/svg+xml' in page

@@ -1,6 +1,7 @@
 """The owner's system makes, reads, changes and closes customers."""
 
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -26,6 +27,7 @@ from plans.caps import cap_in_force
 from plans.models import Meter, Period, Subscription
 from tests.billing.kit import Customer as Billed
 from tests.billing.tenant_kit import TENANTS, OwnersSystem
+from tests.eager import tasks_at_once
 from tests.factories import create_meter, create_organization
 from tests.metering.api_kit import Customer, problem
 from tests.metering.test_ingest import OWNER
@@ -34,8 +36,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def owner(usage_redis: Redis) -> OwnersSystem:
-    return OwnersSystem.start()
+def owner(usage_redis: Redis) -> Iterator[OwnersSystem]:
+    with tasks_at_once():  # mails leave at once
+        yield OwnersSystem.start()
 
 
 def test_a_customer_is_made_with_its_limits(owner: OwnersSystem) -> None:
@@ -388,7 +391,7 @@ def test_usage_is_of_the_utc_day_and_the_calendar_month(
     total(organization, asked, day, quantity="500", count=5, mode="test")
     total(organization, asked, day - hour, quantity="1000", count=1)
     total(organization, asked, month - hour, quantity="70000", count=1)
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(15):
         usage = owner.call("get", f"/{made['id']}/usage").json()
     this_month = day - hour >= month
     assert (usage["day"], usage["month"]) == (f"{day:%Y-%m-%d}", f"{day:%Y-%m}")
