@@ -11,8 +11,13 @@ django.setup()
 from django_migration_linter import MigrationLinter  # noqa: E402 - needs the settings
 
 # Written before the first release: no older version can be running on their tables.
-FIRST_RELEASE = ["0002_partitions", "0003_pricing_and_controls", "0003_dimensions_and_moments"]
-OURS = ["accounts", "plans", "keys", "metering", "billing", "dashboard"]
+FIRST_RELEASE = [
+    "0002_partitions",
+    "0003_pricing_and_controls",
+    "0003_dimensions_and_moments",
+    "0003_owner_scopes",
+]
+OURS = ["core", "accounts", "plans", "keys", "metering", "billing", "dashboard"]
 
 
 def main() -> int:
