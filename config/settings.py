@@ -237,9 +237,13 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {  # one name for each set of choices of a field named "kind"
+    "ENUM_NAME_OVERRIDES": {  # one name for each set of choices of a field named "kind", "state" or "status"
         "AlertKind": "metering.models.AlertKind",
         "DocumentKind": "billing.models.StatementKind",
+        "DocumentState": ["draft", "finalised", "void"],
+        "KeyState": ["active", "rotating", "expired", "revoked"],
+        "TenantStatus": ["active", "disabled"],
+        "VerdictStatus": ["accepted", "duplicate", "rejected"],
     },
 }
 MAX_TRACK_EVENTS = 1_000
