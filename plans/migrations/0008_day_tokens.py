@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0001_people'),
-        ('plans', '0006_period_ends'),
+        ('plans', '0007_pauses'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
