@@ -22,6 +22,7 @@ from billing.stripe.checkout import check_can_pay, checkout_items, paying
 from billing.stripe.client import for_people, once, once_at, plain, stripe_client
 from billing.stripe.customers import customer_lock
 from billing.stripe.upgrades import (
+    Shown,
     UpgradePrice,
     begin_upgrade,
     end_earlier,
@@ -58,13 +59,18 @@ class PaymentOwed(PortalError):
 
 @for_people()
 def change_paid_plan(
-    *, organization: Organization, version: PlanVersion, by: User | None, at: datetime
+    *,
+    organization: Organization,
+    version: PlanVersion,
+    by: User | None,
+    at: datetime,
+    shown: Shown | None = None,
 ) -> str:
-    """Upgrade at once, for the price that was shown, or downgrade at the period's end; '' when it is done. Where the bank asks
-    its customer first, the page where the payment is confirmed: the plan changes when it is.
+    """Upgrade at once, for the price that was `shown` (None: that of now), or downgrade at the period's end; '' when it is
+    done. Where the bank asks its customer first, the page where the payment is confirmed: the plan changes when it is.
 
-    Raises Forbidden, AddressNotConfirmed, NothingToChange, VersionNotOnSale, PaymentOwed (of an upgrade), ChangedMeanwhile, or
-    StripeRefused and StripeAway when the payment fails: nothing has changed then.
+    Raises Forbidden, AddressNotConfirmed, NothingToChange, VersionNotOnSale, PaymentOwed and PriceChanged (of an upgrade),
+    ChangedMeanwhile, or StripeRefused and StripeAway when the payment fails: nothing has changed then.
     """
     check_can_decide_plan(by, organization)
     row = paying(organization)
@@ -83,7 +89,8 @@ def change_paid_plan(
         # An upgrade gives back what is left of the fee, which nobody has paid then.
         if row.status in ("past_due", "unpaid") or failed_invoices(organization).exists():
             raise PaymentOwed("Pay the open invoice first; then this plan can be chosen.")
-        return begin_upgrade(row, version, at=at.replace(microsecond=0))  # Stripe counts whole seconds
+        second = at.replace(microsecond=0)  # Stripe counts whole seconds
+        return begin_upgrade(row, version, at=second, shown=shown)
 
 
 def cancel_paid_plan(*, organization: Organization, by: User | None, at: datetime) -> Subscription:

@@ -81,9 +81,9 @@ def start_checkout(
     A trial that goes on for more than two days goes on at Stripe. An earlier page that was not finished is closed. Raises
     Forbidden, AddressNotConfirmed, AlreadyPaying, PlanNotAtStripe, StripeNotConfigured, StripeAway or StripeRefused.
     """
-    check_can_pay(by, organization)
-    if not is_configured():
+    if not is_configured():  # first: to confirm an address would not help
         raise StripeNotConfigured("The operator has to set STRIPE_SECRET_KEY (docs/stripe.md).")
+    check_can_pay(by, organization)
     get_account(organization)  # made before the lock: nobody waits for its row while Stripe is asked
     with customer_lock(organization.pk):
         if version.state != VersionState.PUBLISHED and not _is_on(organization, version):

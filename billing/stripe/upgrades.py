@@ -24,12 +24,14 @@ from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.invoices import apply_invoice
 from billing.stripe.sync import CREDIT_AMOUNT, CREDIT_ITEM, EXPAND, PAYS, apply_subscription, credit_text
 from core.errors import PortalError
+from core.money import format_money
 from core.one_by_one import one_by_one
 from metering.costs import fee_back_minor
 from plans.models import Period, PlanVersion, Subscription
 
 # The new period begins with the request, so the wait is short: shorter than the grace after which the old one has a statement.
 CONFIRM_WITHIN = timedelta(minutes=30)
+PRICE_HOLDS = timedelta(minutes=10)
 REPLACES = "farebox_replaces"
 _NO_CARD = "Choose another payment method, or ask us."
 Json = Mapping[str, Any]
@@ -41,6 +43,19 @@ class ChangedMeanwhile(PortalError):
 
 class PeriodEndsNow(PortalError):
     code, status, title = "period_ends_now", 409, "Your period ends in this minute"
+
+
+class PriceChanged(PortalError):
+    code, status, title = "price_changed", 409, "The amount has changed since this page was loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the customer agreed to pay, and when it was worked out. The unused part of a fee shrinks by the second, so the
+    amount holds for `PRICE_HOLDS`, within the period in which it was shown."""
+
+    due_minor: int
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,22 @@ def upgrade_price(row: StripeSubscription, version: PlanVersion, *, at: datetime
     return UpgradePrice(version.currency, version.fee_minor, fee_back_minor(period, at=at))
 
 
+def _as_shown(
+    row: StripeSubscription, version: PlanVersion, shown: Shown | None, at: datetime
+) -> UpgradePrice:
+    """The price that the customer has seen. Raises PriceChanged where it is another one by now."""
+    price = upgrade_price(row, version, at=at)
+    if shown is None or price.due_minor == shown.due_minor:
+        return price
+    begun_at = present_period(row.subscription, at=at).starts_at
+    if begun_at <= shown.at and timedelta(seconds=-1) < at - shown.at <= PRICE_HOLDS:
+        before = upgrade_price(row, version, at=shown.at)
+        if before.due_minor == shown.due_minor:
+            return before
+    due = format_money(price.due_minor, price.currency)
+    raise PriceChanged(f"Nothing was charged. You would pay {due} now: look at it again, then confirm.")
+
+
 def waiting_upgrade(organization: Organization) -> StripeUpgrade | None:
     """The upgrade that waits for the customer's bank, unless Stripe has told meanwhile that it is paid."""
     adopted = StripeSubscription.objects.filter(stripe_id=OuterRef("stripe_id"))
@@ -84,11 +115,14 @@ def present_period(subscription: Subscription, *, at: datetime) -> Period:
     return rows.latest("starts_at")
 
 
-def begin_upgrade(row: StripeSubscription, version: PlanVersion, *, at: datetime) -> str:
+def begin_upgrade(
+    row: StripeSubscription, version: PlanVersion, *, at: datetime, shown: Shown | None = None
+) -> str:
     """Charge and change ('' then), or the page where the customer has to confirm first. Under the customer's lock.
 
-    Raises StripeRefused where the card does not pay, PeriodEndsNow, or stripe.StripeError; nothing has changed then."""
-    price = upgrade_price(row, version, at=at)
+    Raises PriceChanged, StripeRefused where the card does not pay, PeriodEndsNow, or stripe.StripeError; nothing has
+    changed then."""
+    price = _as_shown(row, version, shown, at)
     made = plain(_subscribe(row, version, price, at))
     if made["status"] in PAYS:
         apply_subscription(made, at=at)

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.models import Role, User
 from billing.models import StripeUpgrade, UpgradeState
 from billing.stripe.checkout import PlanNotAtStripe, finish_checkout, portal_url, start_checkout
-from billing.stripe.client import StripeNotConfigured
+from billing.stripe.client import StripeAway, StripeNotConfigured
 from billing.stripe.upgrades import drop_upgrade, look_at_upgrade
 from core.clock import now
 from core.errors import NotFound, PortalError
@@ -65,9 +65,11 @@ def payment_return(request: MemberRequest) -> HttpResponse:
         paid = bool(session_id) and finish_checkout(
             organization=request.organization, session_id=session_id, at=now()
         )
-    except PortalError as error:
+    except StripeAway as error:
         messages.warning(request, f"{error.title}. Your plan changes as soon as it does.")
         return redirect("dashboard:plan")
+    except PortalError:  # Stripe knows no such session: an old link, or not one of ours
+        paid = False
     if paid:
         has_key = (
             ApiKey.objects.for_organization(request.organization)

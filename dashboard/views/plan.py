@@ -14,8 +14,8 @@ from billing.collection import failed_invoices
 from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
 from billing.stripe.checkout import paying, start_checkout, takes_cards
 from billing.stripe.client import is_configured
-from billing.stripe.upgrades import UpgradePrice, upgrade_price
-from core.clock import now
+from billing.stripe.upgrades import Shown, UpgradePrice, upgrade_price
+from core.clock import EPOCH, from_micros, now, to_micros
 from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
 from dashboard.payment_card import payment_card
@@ -44,6 +44,8 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
     at, subscription = now(), _subscription(request)
     version = _version_on_sale(request, slug, subscription)
     error = ""
+    if request.method != "POST" and _is_settled(subscription, version, at):
+        return redirect("dashboard:plan")
     if request.method == "POST":
         try:
             if checkout := _change(request, subscription, version, at):
@@ -51,7 +53,7 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
         except PortalError as refused:
             error = refusal_words(refused, request.user)
         else:
-            messages.success(request, f"{version.plan.name} it is.")
+            messages.success(request, _done(request, version, at))
             return redirect("dashboard:plan")
     change = preview_change(subscription=subscription, version=version, at=at)
     price = _upgrade_price(request, version, at)
@@ -65,6 +67,7 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
         "fee_back": fee_back_minor(period, at=at) if change.closes else 0,
         "lost": sorted(set(subscription.version.texts) - set(version.texts)),
         "upgrade_price": price,
+        "priced_at": to_micros(at),
         "owed": failed_invoices(request.organization).first() if price is not None else None,
         "by_checkout": _needs_checkout(request, subscription, version, at),
         "by_invoice": _needs_invoice(request, subscription, version, at),
@@ -94,11 +97,21 @@ def plan_cancel(request: MemberRequest) -> HttpResponse:
 @require_POST
 @member_page(*DECIDERS)
 def plan_keep(request: MemberRequest) -> HttpResponse:
+    """Take back what waits for the end of the period: a cancellation, or a change to another plan."""
     at, owner = now(), request.organization
+    subscription = _subscription(request)
+    if subscription.cancels_at is None and subscription.next_version is not None:
+        own = subscription.version
+        if paying(owner) is not None:
+            change_paid_plan(organization=owner, version=own, by=request.user, at=at)
+        else:
+            change_plan(subscription=subscription, version=own, by=request.user, at=at)
+        messages.success(request, f"The change is taken back: {subscription.version.plan.name} goes on.")
+        return redirect("dashboard:plan")
     if paying(owner) is not None:
         keep_paid_plan(organization=owner, by=request.user, at=at)
     else:
-        undo_cancellation(subscription=_subscription(request), by=request.user, at=at)
+        undo_cancellation(subscription=subscription, by=request.user, at=at)
     messages.success(request, "The cancellation is undone. Nothing changes for your keys.")
     return redirect("dashboard:plan")
 
@@ -106,7 +119,9 @@ def plan_keep(request: MemberRequest) -> HttpResponse:
 def _change(request: MemberRequest, subscription: Subscription, version: PlanVersion, at: datetime) -> str:
     """Carry the change out, where it is paid; '' then. Else the address of the page where it is paid first."""
     if paying(request.organization) is not None:
-        return change_paid_plan(organization=request.organization, version=version, by=request.user, at=at)
+        return change_paid_plan(
+            organization=request.organization, version=version, by=request.user, at=at, shown=_shown(request)
+        )  # fmt: skip
     if _needs_checkout(request, subscription, version, at):
         return start_checkout(
             organization=request.organization, version=version, return_url=absolute("dashboard:payment-return"),
@@ -114,6 +129,26 @@ def _change(request: MemberRequest, subscription: Subscription, version: PlanVer
         )  # fmt: skip
     change_plan(subscription=subscription, version=version, by=request.user, at=at)
     return ""
+
+
+def _shown(request: MemberRequest) -> Shown:
+    """What the page said that an upgrade charges; a page without an amount has said that nothing is charged."""
+    due, priced_at = request.POST.get("due", ""), request.POST.get("priced_at", "")
+    if not (due.isdecimal() and priced_at.isdecimal() and len(due) < 16 and len(priced_at) < 17):
+        return Shown(0, EPOCH)
+    return Shown(int(due), from_micros(int(priced_at)))
+
+
+def _is_settled(subscription: Subscription, version: PlanVersion, at: datetime) -> bool:
+    """Nothing to change: the list runs already, and goes on."""
+    waits = subscription.next_version is not None or subscription.cancels_at is not None
+    return version == subscription.version and not waits and not plan_status(subscription, at=at).is_closed
+
+
+def _done(request: MemberRequest, version: PlanVersion, at: datetime) -> str:
+    if _subscription(request).version_id == version.pk:
+        return f"{version.plan.name} it is."
+    return f"You change to {version.plan.name} at the end of this period. Nothing changes before."
 
 
 def _needs_checkout(

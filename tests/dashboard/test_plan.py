@@ -84,6 +84,10 @@ def test_a_downgrade_says_when_and_what_is_lost(cast: Cast, client: Client) -> N
     client.post(url)
     assert subscription(cast).version.plan.slug == "starter"
     assert subscription(cast).next_version.plan.slug == "free"  # type: ignore[union-attr]
+    assert "Keep Starter" in client.get("/plan/").content.decode()
+    client.post("/plan/keep/")
+    assert subscription(cast).next_version is None
+    assert client.get(reverse("dashboard:plan-change", args=["starter"])).status_code == 302
 
 
 def test_cancelling_asks_for_the_name_and_can_be_undone(cast: Cast, client: Client) -> None:
