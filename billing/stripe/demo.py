@@ -16,6 +16,7 @@ from billing.collection import tell_payment
 from billing.statements import finalise_statement
 from billing.states import PaymentEvent
 from billing.stripe.checkout import paying
+from billing.stripe.client import StripeAway, for_people
 from billing.stripe.customers import customer_lock
 from billing.stripe.items import send_items
 from billing.stripe.prepaid import use_credit
@@ -36,20 +37,23 @@ def may_end_month(organization: Organization) -> bool:
     return paying(organization) is not None
 
 
+@for_people()
 def end_month(*, organization: Organization, by: User | None, at: datetime) -> None:
     """End the present period on both sides: usage told, Stripe's invoice drafted, our statement made, its items sent; the
-    draft is finalised and charged some seconds later. Raises Forbidden, or stripe.StripeError."""
+    draft is finalised and charged some seconds later. Raises Forbidden, StripeAway or StripeRefused."""
     check_can_handle_money(by)
     row = paying(organization)
     if row is None:
         return
+    _control(
+        "settings", {"draft_seconds": DRAFT_SECONDS}
+    )  # first: where nobody answers, no month ends here alone
     end = at.replace(microsecond=0) + timedelta(seconds=1)
     drain_all(at=at)
     with customer_lock(organization.pk):
         period = end_period(subscription=row.subscription, by=by, at=end)
         fill_periods([period.pk], at=at)
     send_usage(at=at)
-    _control("settings", {"draft_seconds": DRAFT_SECONDS})
     _control("end-period", {"subscription": row.stripe_id, "at": int(end.timestamp())})
     with customer_lock(organization.pk):
         sync_subscription(row.stripe_id, at=at)
@@ -76,5 +80,8 @@ def _control(path: str, sent: dict[str, Any]) -> None:
     request = urllib.request.Request(  # noqa: S310 - a loopback address: settings hold it to that
         f"{settings.STRIPE_API_HOST}/_standin/{path}", json.dumps(sent).encode(), method="POST"
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
-        answer.read()
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            answer.read()
+    except OSError as error:
+        raise StripeAway("The stand-in does not answer: start it, then try again.") from error

@@ -21,7 +21,7 @@ from billing.collection import give_up, mark_paid
 from billing.credits import grant_credit
 from billing.models import CreditSource, Invoice, InvoiceState, Statement
 from billing.statements import creditable_minor, issue_credit_note, regenerate_statement, void_statement
-from billing.stripe.client import is_configured
+from billing.stripe.client import StripeAway, StripeRefused, is_configured
 from billing.stripe.demo import end_month, let_grace_end, may_end_grace, may_end_month
 from core.clock import now
 from core.errors import PortalError
@@ -73,10 +73,14 @@ def month_end(request: HttpRequest, public_id: str) -> HttpResponse:
     organization = get_object_or_404(Organization, public_id=public_id)
     if request.method != "POST" or not may_end_month(organization):
         raise Http404
-    end_month(organization=organization, by=_may(request), at=now())
-    messages.success(
-        request, "The month has ended. Its invoice is charged in about ten seconds: load this page again."
-    )
+    try:
+        end_month(organization=organization, by=_may(request), at=now())
+    except (StripeAway, StripeRefused) as error:
+        messages.error(request, f"{error.title}. {error.detail}")
+    else:
+        messages.success(
+            request, "The month has ended. Its invoice is charged in about ten seconds: load this page again."
+        )
     return redirect("dashboard:staff-customer-billing", public_id)
 
 

@@ -260,6 +260,21 @@ def test_a_month_ends_early_only_beside_the_stand_in(cast: Cast, client: Client)
     assert client.post(url).status_code == 404
 
 
+def test_no_month_ends_here_while_the_stand_in_is_down(
+    cast: Cast, client: Client, settings: LazySettings
+) -> None:
+    row = pays(cast)
+    settings.STRIPE_API_HOST = "http://127.0.0.1:1"
+    staff = create_user("staff@farebox.example", is_staff=True)
+    staff.is_superuser = True
+    staff.save()
+    client.force_login(staff)
+    ends = list(row.subscription.periods.values_list("ends_at", flat=True))
+    url = reverse("dashboard:staff-month-end", args=[cast.northwind.public_id])
+    assert "The stand-in does not answer" in client.post(url, follow=True).content.decode()
+    assert list(row.subscription.periods.values_list("ends_at", flat=True)) == ends
+
+
 def fails(cast: Cast) -> StripeInvoice:
     """The renewal's charge was declined: what the webhook leaves behind."""
     row = pays(cast)
