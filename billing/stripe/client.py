@@ -99,7 +99,7 @@ def for_people() -> Iterator[None]:
 
 
 def portal_error(error: stripe.StripeError) -> PortalError:
-    """What a person is told: try again, or Stripe's own words."""
+    """What a person is told: try again, or Stripe's own words. Where the answer is missing, nobody knows what was done."""
     if is_away(error):
-        return StripeAway("Nothing was charged. Try again in a minute.")
+        return StripeAway("If nothing has changed in a minute, try again: nothing is charged twice.")
     return StripeRefused(error.user_message or "Choose another payment method, or ask us.")
