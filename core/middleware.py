@@ -71,7 +71,8 @@ class ErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "\x00" in request.path:  # no name holds one, and PostgreSQL refuses to compare with it
+        # No name holds a NUL, and PostgreSQL refuses to compare with one.
+        if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
             raise Http404
         return self.get_response(request)
 

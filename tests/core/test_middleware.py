@@ -72,7 +72,16 @@ def test_pages_carry_the_strict_policy_and_nothing_inline(client: Client, path: 
     assert "camera=()" in answer["Permissions-Policy"]
 
 
-@pytest.mark.parametrize("path", ["/invoices/%00/", "/admin/%00/", "/api/billing/statements/%00"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/invoices/%00/",
+        "/admin/%00/",
+        "/api/billing/statements/%00",
+        "/plan/?currency=%00",
+        "/pricing/?interval=%00",
+    ],
+)
 def test_a_nul_in_an_address_is_not_found(client: Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
