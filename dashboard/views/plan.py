@@ -1,5 +1,6 @@
 """The plan: what it includes, change, cancel, undo."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from billing.adviser import find_advice
 from billing.collection import failed_invoices
 from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
 from billing.stripe.checkout import paying, start_checkout, takes_cards
-from billing.stripe.client import is_configured
+from billing.stripe.client import StripeNotConfigured, is_configured
 from billing.stripe.upgrades import Shown, UpgradePrice, upgrade_price
 from core.clock import EPOCH, from_micros, now, to_micros
 from core.errors import NotFound, PortalError
@@ -82,38 +83,50 @@ def plan_cancel(request: MemberRequest) -> HttpResponse:
     if request.POST.get("confirm", "").strip() != request.organization.name:
         context = _context(request) | {"cancel_error": "That is not the organization's name."}
         return render(request, "dashboard/plan.html", context, status=422)
-    at, owner = now(), request.organization
-    if paying(owner) is not None:
-        subscription = cancel_paid_plan(organization=owner, by=request.user, at=at)
-    else:
-        subscription = cancel_subscription(subscription=_subscription(request), by=request.user, at=at)
-    messages.success(
-        request,
-        f"Cancelled. Your keys work until {subscription.cancels_at:%-d %B %Y}; you can undo it until then.",
-    )
-    return redirect("dashboard:plan")
+    return _done_or_told(request, _cancel)
 
 
 @require_POST
 @member_page(*DECIDERS)
 def plan_keep(request: MemberRequest) -> HttpResponse:
     """Take back what waits for the end of the period: a cancellation, or a change to another plan."""
-    at, owner = now(), request.organization
-    subscription = _subscription(request)
+    return _done_or_told(request, _keep)
+
+
+def _done_or_told(request: MemberRequest, act: Callable[[MemberRequest, datetime], str]) -> HttpResponse:
+    """The plan page with what was done, or why it was not."""
+    try:
+        messages.success(request, act(request, now()))
+    except StripeNotConfigured:  # the key was taken away while cards are charged
+        messages.error(request, "Card payments do not work here now. Nothing was changed; write to support.")
+    except PortalError as refused:
+        messages.error(request, refusal_words(refused, request.user))
+    return redirect("dashboard:plan")
+
+
+def _cancel(request: MemberRequest, at: datetime) -> str:
+    owner = request.organization
+    if paying(owner) is not None:
+        subscription = cancel_paid_plan(organization=owner, by=request.user, at=at)
+    else:
+        subscription = cancel_subscription(subscription=_subscription(request), by=request.user, at=at)
+    return f"Cancelled. Your keys work until {subscription.cancels_at:%-d %B %Y}; you can undo it until then."
+
+
+def _keep(request: MemberRequest, at: datetime) -> str:
+    owner, subscription = request.organization, _subscription(request)
     if subscription.cancels_at is None and subscription.next_version is not None:
         own = subscription.version
         if paying(owner) is not None:
             change_paid_plan(organization=owner, version=own, by=request.user, at=at)
         else:
             change_plan(subscription=subscription, version=own, by=request.user, at=at)
-        messages.success(request, f"The change is taken back: {subscription.version.plan.name} goes on.")
-        return redirect("dashboard:plan")
+        return f"The change is taken back: {own.plan.name} goes on."
     if paying(owner) is not None:
         keep_paid_plan(organization=owner, by=request.user, at=at)
     else:
         undo_cancellation(subscription=subscription, by=request.user, at=at)
-    messages.success(request, "The cancellation is undone. Nothing changes for your keys.")
-    return redirect("dashboard:plan")
+    return "The cancellation is undone. Nothing changes for your keys."
 
 
 def _change(request: MemberRequest, subscription: Subscription, version: PlanVersion, at: datetime) -> str:

@@ -250,6 +250,21 @@ def test_the_plan_page_asks_as_often_with_a_card_as_without(cast: Cast, client: 
     assert len(with_card) <= len(without) + 2  # the subscription there, and an upgrade that waits
 
 
+def test_without_stripe_a_card_plan_is_not_cancelled_and_nobody_reads_settings(
+    cast: Cast, client: Client, settings: LazySettings
+) -> None:
+    row = pays(cast)
+    settings.STRIPE_SECRET_KEY = ""
+    client.force_login(cast.alice)
+    told = client.post("/plan/cancel/", {"confirm": "Northwind Maps"}, follow=True).content.decode()
+    assert "Card payments do not work here now. Nothing was changed" in told
+    assert "STRIPE_SECRET_KEY" not in told
+    row.subscription.refresh_from_db()
+    assert row.subscription.cancels_at is None
+    again = client.post("/plan/keep/", follow=True)
+    assert "There is no cancellation to undo" in again.content.decode()
+
+
 def test_a_month_ends_early_only_beside_the_stand_in(cast: Cast, client: Client) -> None:
     pays(cast)
     client.force_login(create_user("staff@farebox.example", is_staff=True))
