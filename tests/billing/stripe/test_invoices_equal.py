@@ -17,6 +17,7 @@ from billing.stripe.changes import change_paid_plan, upgrade_price
 from billing.stripe.compare import compare_invoice, compare_invoices
 from billing.stripe.items import send_items
 from billing.stripe.sender import send_usage
+from billing.stripe.sync import end_replaced
 from billing.stripe.usage import fill_ending, fill_usage
 from core.clock import to_micros
 from core.ids import event_id, new_nonce
@@ -63,6 +64,7 @@ def present(payer: Payer) -> Period:
 
 def end_month(payer: Payer) -> StripeInvoice:
     """What beat does around a period's end, in its order; Stripe's invoice of it, finalised."""
+    end_replaced()
     period = present(payer)
     payer.pass_time(period.ends_at - payer.at - 2 * timedelta(minutes=1))
     fill_usage(at=payer.at)
