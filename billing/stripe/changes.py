@@ -21,8 +21,8 @@ from billing.models import StripeSubscription
 from billing.stripe.checkout import check_can_pay, checkout_items, paying
 from billing.stripe.client import for_people, once, once_at, plain, stripe_client
 from billing.stripe.customers import customer_lock
+from billing.stripe.quotes import read_quote
 from billing.stripe.upgrades import (
-    Shown,
     UpgradePrice,
     begin_upgrade,
     end_earlier,
@@ -64,12 +64,13 @@ def change_paid_plan(
     version: PlanVersion,
     by: User | None,
     at: datetime,
-    shown: Shown | None = None,
+    quote: str | None = None,
 ) -> str:
-    """Upgrade at once, for the price that was `shown` (None: that of now), or downgrade at the period's end; '' when it is
-    done. Where the bank asks its customer first, the page where the payment is confirmed: the plan changes when it is.
+    """Upgrade at once, for the price that was shown (`quote`; None: nothing was, it is that of this moment), or downgrade at the
+    period's end; '' when it is done. Where the bank asks its customer first, the page where the payment is confirmed: the
+    plan changes when it is.
 
-    Raises Forbidden, AddressNotConfirmed, NothingToChange, VersionNotOnSale, PaymentOwed and PriceChanged (of an upgrade),
+    Raises Forbidden, AddressNotConfirmed, NothingToChange, VersionNotOnSale, PaymentOwed or PriceChanged (of an upgrade),
     ChangedMeanwhile, or StripeRefused and StripeAway when the payment fails: nothing has changed then.
     """
     check_can_decide_plan(by, organization)
@@ -89,8 +90,9 @@ def change_paid_plan(
         # An upgrade gives back what is left of the fee, which nobody has paid then.
         if row.status in ("past_due", "unpaid") or failed_invoices(organization).exists():
             raise PaymentOwed("Pay the open invoice first; then this plan can be chosen.")
-        second = at.replace(microsecond=0)  # Stripe counts whole seconds
-        return begin_upgrade(row, version, at=second, shown=shown)
+        price = read_quote(quote, row, version, at=at) if quote is not None else None
+        at = at.replace(microsecond=0)  # Stripe counts whole seconds
+        return begin_upgrade(row, version, at=at, price=price)
 
 
 def cancel_paid_plan(*, organization: Organization, by: User | None, at: datetime) -> Subscription:

@@ -19,6 +19,7 @@ from billing.models import (
     FindingKind,
     LineKind,
     Statement,
+    StatementKind,
     StripeCustomer,
     StripeInvoice,
     StripeItem,
@@ -166,7 +167,22 @@ def _items_of(one: Issued, row: StripeSubscription, *, cut: bool, at: datetime) 
                     amount_minor=amount, currency=one.draft.currency, created_at=at,
                 )
             )  # fmt: skip
+    if one.draft.kind == StatementKind.PERIOD and (item := _taken_back(one, row, at)):
+        items.append(item)
     return items
+
+
+def _taken_back(one: Issued, row: StripeSubscription, at: datetime) -> StripeItem | None:
+    """What an upgrade gave back of the fee, where the statement gives nothing: calls that came after the upgrade was priced
+    have used up the rest."""
+    given = _given_back(row, one.draft.period_id)
+    if not given or any(line.kind == LineKind.FEE_CREDIT for line in one.draft.lines):
+        return None
+    return StripeItem(
+        organization_id=one.draft.organization_id, stripe_subscription=row, statement_id=one.statement_id,
+        period_id=one.draft.period_id, kind=LineKind.FEE_CREDIT, text="Unused part of the fee: used meanwhile",
+        amount_minor=-given, currency=one.draft.currency, created_at=at,
+    )  # fmt: skip
 
 
 def _our_amount(
@@ -178,11 +194,14 @@ def _our_amount(
     if line.kind == LineKind.USAGE and (line.meter, line.dimension) in metered:
         return 0
     if line.kind == LineKind.FEE_CREDIT:
-        given = StripeItem.objects.filter(
-            stripe_subscription=row, kind=LineKind.FEE_CREDIT, period_id=period_id
-        )
-        return line.amount_minor - sum(given.values_list("amount_minor", flat=True))
+        return line.amount_minor - _given_back(row, period_id)
     return line.amount_minor
+
+
+def _given_back(row: StripeSubscription, period_id: int) -> int:
+    """What an upgrade has given back of this period's fee, minor units, below zero."""
+    given = StripeItem.objects.filter(stripe_subscription=row, kind=LineKind.FEE_CREDIT, period_id=period_id)
+    return sum(given.values_list("amount_minor", flat=True))
 
 
 def metered_lines(version_id: int) -> set[tuple[str, str]]:
@@ -204,7 +223,7 @@ def send_item(pk: int, at: datetime) -> bool:
     """Tell Stripe of one item, once; whether it was told now. Raises stripe.StripeError when Stripe is away."""
     organization_id = StripeItem.objects.values_list("organization_id", flat=True).get(pk=pk)
     with customer_lock(organization_id):
-        item = StripeItem.objects.select_related("stripe_subscription").get(pk=pk)
+        item = StripeItem.objects.select_related("stripe_subscription", "organization").get(pk=pk)
         if item.sent_at is not None:
             return False
         try:
@@ -239,14 +258,16 @@ def _create(item: StripeItem) -> str:
     if there := _already_there(client, customer, item):
         return there
     draft = _draft(item)
+    # Keys are known to the whole account, which installations may share: numbers of rows alone are not ours alone.
+    key = ("item", item.organization.public_id, item.pk)
     try:
         on_draft = params | ({"invoice": draft.stripe_id} if draft is not None else {})
-        made = client.v1.invoice_items.create(on_draft, once("item", item.pk, draft or "next"))
+        made = client.v1.invoice_items.create(on_draft, once(*key, draft.stripe_id if draft else "next"))
     except stripe.InvalidRequestError:
         if draft is None:
             raise
         draft = None  # it was finalised just now
-        made = client.v1.invoice_items.create(params, once("item", item.pk, "next"))
+        made = client.v1.invoice_items.create(params, once(*key, "next"))
     return made.id
 
 

@@ -143,6 +143,8 @@ def _items(statement: Statement, wanted: dict[str, int]) -> Iterator[Lack]:
     given = StripeItem.objects.filter(
         organization_id=statement.organization_id, period_id=statement.period_id, kind=LineKind.FEE_CREDIT
     )
+    if statement.kind == StatementKind.PERIOD and given.exists():
+        wanted.setdefault(LineKind.FEE_CREDIT, 0)
     for kind, amount in wanted.items():
         rows = given if kind == LineKind.FEE_CREDIT else own.filter(kind=kind)
         made = rows.aggregate(sum=Sum("amount_minor"))["sum"] or 0

@@ -91,7 +91,7 @@ def _due_minor(invoice: StripeInvoice) -> int:
 def _send(pk: int, at: datetime) -> bool:
     organization_id = StripeCredit.objects.values_list("organization_id", flat=True).get(pk=pk)
     with customer_lock(organization_id):
-        credit = StripeCredit.objects.select_related("invoice").get(pk=pk)
+        credit = StripeCredit.objects.select_related("invoice", "organization").get(pk=pk)
         if credit.sent_at is not None:
             return False
         customer = StripeCustomer.objects.get(organization_id=organization_id).stripe_id
@@ -109,7 +109,7 @@ def _tell(customer: str, credit: StripeCredit) -> str:
         "metadata": {"farebox_credit": str(credit.pk), "farebox_invoice": credit.invoice.stripe_id},
     }
     balance = stripe_client().v1.customers.balance_transactions
-    return balance.create(customer, params, once("prepaid", credit.pk)).id
+    return balance.create(customer, params, once("prepaid", credit.organization.public_id, credit.pk)).id
 
 
 def _already_there(customer: str, credit: StripeCredit) -> str:

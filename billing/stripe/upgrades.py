@@ -24,14 +24,12 @@ from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.invoices import apply_invoice
 from billing.stripe.sync import CREDIT_AMOUNT, CREDIT_ITEM, EXPAND, PAYS, apply_subscription, credit_text
 from core.errors import PortalError
-from core.money import format_money
 from core.one_by_one import one_by_one
 from metering.costs import fee_back_minor
 from plans.models import Period, PlanVersion, Subscription
 
 # The new period begins with the request, so the wait is short: shorter than the grace after which the old one has a statement.
 CONFIRM_WITHIN = timedelta(minutes=30)
-PRICE_HOLDS = timedelta(minutes=10)
 REPLACES = "farebox_replaces"
 _NO_CARD = "Choose another payment method, or ask us."
 Json = Mapping[str, Any]
@@ -45,61 +43,52 @@ class PeriodEndsNow(PortalError):
     code, status, title = "period_ends_now", 409, "Your period ends in this minute"
 
 
-class PriceChanged(PortalError):
-    code, status, title = "price_changed", 409, "The amount has changed since this page was loaded"
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What the customer agreed to pay, and when it was worked out. The unused part of a fee shrinks by the second, so the
-    amount holds for `PRICE_HOLDS`, within the period in which it was shown."""
-
-    due_minor: int
-    at: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class UpgradePrice:
     """What an upgrade costs now: the new fee, less the unused part of the old one. Minor units.
 
     Where more is given back than the new fee asks for (a year that has just begun, for a month), nothing is due and the rest
-    stays at Stripe as a balance, which the next invoices use up."""
+    stays at Stripe as a balance, which the next invoices use up. `balance_minor` is Stripe's: below zero what it keeps for
+    the customer from before."""
 
     currency: str
     fee_minor: int
     credit_minor: int
+    balance_minor: int = 0
+
+    @property
+    def _total_minor(self) -> int:
+        return self.fee_minor - self.credit_minor
 
     @property
     def due_minor(self) -> int:
-        return max(self.fee_minor - self.credit_minor, 0)
+        """What the card is charged. An invoice of nothing, or less, leaves the balance for the next one."""
+        return max(self._total_minor + self.balance_minor, 0) if self._total_minor > 0 else 0
+
+    @property
+    def used_minor(self) -> int:
+        """What is paid from what Stripe keeps."""
+        return max(min(-self.balance_minor, self._total_minor), 0)
+
+    @property
+    def added_minor(self) -> int:
+        """What the invoice takes that the customer owes from before."""
+        return max(self.balance_minor, 0) if self._total_minor > 0 else 0
 
     @property
     def left_minor(self) -> int:
-        return max(self.credit_minor - self.fee_minor, 0)
+        """What Stripe keeps for the customer afterwards."""
+        return max(-self._total_minor - self.balance_minor, 0)
 
 
-def upgrade_price(row: StripeSubscription, version: PlanVersion, *, at: datetime) -> UpgradePrice:
+def upgrade_price(
+    row: StripeSubscription, version: PlanVersion, *, at: datetime, balance_minor: int = 0
+) -> UpgradePrice:
     """What an upgrade would charge at this moment; nothing in a trial that goes on."""
     if row.status == "trialing":
-        return UpgradePrice(version.currency, 0, 0)
-    period = present_period(row.subscription, at=at)
-    return UpgradePrice(version.currency, version.fee_minor, fee_back_minor(period, at=at))
-
-
-def _as_shown(
-    row: StripeSubscription, version: PlanVersion, shown: Shown | None, at: datetime
-) -> UpgradePrice:
-    """The price that the customer has seen. Raises PriceChanged where it is another one by now."""
-    price = upgrade_price(row, version, at=at)
-    if shown is None or price.due_minor == shown.due_minor:
-        return price
-    begun_at = present_period(row.subscription, at=at).starts_at
-    if begun_at <= shown.at and timedelta(seconds=-1) < at - shown.at <= PRICE_HOLDS:
-        before = upgrade_price(row, version, at=shown.at)
-        if before.due_minor == shown.due_minor:
-            return before
-    due = format_money(price.due_minor, price.currency)
-    raise PriceChanged(f"Nothing was charged. You would pay {due} now: look at it again, then confirm.")
+        return UpgradePrice(version.currency, 0, 0, balance_minor)
+    fee_back = fee_back_minor(present_period(row.subscription, at=at), at=at)
+    return UpgradePrice(version.currency, version.fee_minor, fee_back, balance_minor)
 
 
 def waiting_upgrade(organization: Organization) -> StripeUpgrade | None:
@@ -116,13 +105,13 @@ def present_period(subscription: Subscription, *, at: datetime) -> Period:
 
 
 def begin_upgrade(
-    row: StripeSubscription, version: PlanVersion, *, at: datetime, shown: Shown | None = None
+    row: StripeSubscription, version: PlanVersion, *, at: datetime, price: UpgradePrice | None = None
 ) -> str:
-    """Charge and change ('' then), or the page where the customer has to confirm first. Under the customer's lock.
+    """Charge and change ('' then), or the page where the customer has to confirm first. Under the customer's lock. `price` is
+    what was shown; None: that of this moment.
 
-    Raises PriceChanged, StripeRefused where the card does not pay, PeriodEndsNow, or stripe.StripeError; nothing has
-    changed then."""
-    price = _as_shown(row, version, shown, at)
+    Raises StripeRefused where the card does not pay, PeriodEndsNow, or stripe.StripeError; nothing has changed then."""
+    price = price or upgrade_price(row, version, at=at)
     made = plain(_subscribe(row, version, price, at))
     if made["status"] in PAYS:
         apply_subscription(made, at=at)

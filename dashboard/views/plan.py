@@ -15,8 +15,9 @@ from billing.collection import failed_invoices
 from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
 from billing.stripe.checkout import paying, start_checkout, takes_cards
 from billing.stripe.client import StripeNotConfigured, is_configured
-from billing.stripe.upgrades import Shown, UpgradePrice, upgrade_price
-from core.clock import EPOCH, from_micros, now, to_micros
+from billing.stripe.quotes import quote_upgrade
+from billing.stripe.upgrades import UpgradePrice
+from core.clock import now
 from core.errors import NotFound, PortalError
 from dashboard.access import MemberRequest, member_page
 from dashboard.payment_card import payment_card
@@ -57,18 +58,19 @@ def plan_change(request: MemberRequest, slug: str) -> HttpResponse:
             messages.success(request, _done(request, version, at))
             return redirect("dashboard:plan")
     change = preview_change(subscription=subscription, version=version, at=at)
-    price = _upgrade_price(request, version, at)
+    price, quote, refusal = _upgrade_price(request, version, at)
     period = current_period(request.organization, at=at)
     context = {
         "nav": "plan",
-        "error": error,
+        "error": error or refusal,
         "subscription": subscription,
         "card": plan_card(version, signed_in=True),
         "change": change,
         "fee_back": fee_back_minor(period, at=at) if change.closes else 0,
         "lost": sorted(set(subscription.version.texts) - set(version.texts)),
         "upgrade_price": price,
-        "priced_at": to_micros(at),
+        "quote": quote,
+        "no_price": bool(refusal),
         "owed": failed_invoices(request.organization).first() if price is not None else None,
         "by_checkout": _needs_checkout(request, subscription, version, at),
         "by_invoice": _needs_invoice(request, subscription, version, at),
@@ -133,7 +135,8 @@ def _change(request: MemberRequest, subscription: Subscription, version: PlanVer
     """Carry the change out, where it is paid; '' then. Else the address of the page where it is paid first."""
     if paying(request.organization) is not None:
         return change_paid_plan(
-            organization=request.organization, version=version, by=request.user, at=at, shown=_shown(request)
+            organization=request.organization, version=version, by=request.user, at=at,
+            quote=request.POST.get("quote", ""),
         )  # fmt: skip
     if _needs_checkout(request, subscription, version, at):
         return start_checkout(
@@ -142,14 +145,6 @@ def _change(request: MemberRequest, subscription: Subscription, version: PlanVer
         )  # fmt: skip
     change_plan(subscription=subscription, version=version, by=request.user, at=at)
     return ""
-
-
-def _shown(request: MemberRequest) -> Shown:
-    """What the page said that an upgrade charges; a page without an amount has said that nothing is charged."""
-    due, priced_at = request.POST.get("due", ""), request.POST.get("priced_at", "")
-    if not (due.isdecimal() and priced_at.isdecimal() and len(due) < 16 and len(priced_at) < 17):
-        return Shown(0, EPOCH)
-    return Shown(int(due), from_micros(int(priced_at)))
 
 
 def _is_settled(subscription: Subscription, version: PlanVersion, at: datetime) -> bool:
@@ -187,12 +182,17 @@ def _needs_invoice(
     )
 
 
-def _upgrade_price(request: MemberRequest, version: PlanVersion, at: datetime) -> UpgradePrice | None:
-    """What an upgrade charges at once, where the plan is paid by card."""
+def _upgrade_price(
+    request: MemberRequest, version: PlanVersion, at: datetime
+) -> tuple[UpgradePrice | None, str, str]:
+    """What an upgrade charges at once, where the plan is paid by card, and the same signed; or why it cannot be said now."""
     row = paying(request.organization)
-    return (
-        upgrade_price(row, version, at=at) if row is not None and is_upgrade(row.version, version) else None
-    )
+    if row is None or not is_upgrade(row.version, version):
+        return None, "", ""
+    try:
+        return *quote_upgrade(row, version, at=at), ""
+    except PortalError as refused:
+        return None, "", refusal_words(refused, request.user)
 
 
 def _context(request: MemberRequest) -> dict[str, object]:

@@ -125,3 +125,18 @@ def test_a_replaced_subscription_is_ended_when_stripe_is_back(payer: Payer, stri
     assert end_replaced() == 0
     payer.hear()
     assert payer.row.version.plan.slug == "professional"
+
+
+def test_a_key_of_an_item_is_this_installations_own(payer: Payer) -> None:
+    """Two installations in one account number their rows alike."""
+    use(payer, 60_000)
+    payer.pass_time(5 * DAY)
+    stripe_client().v1.subscriptions.cancel(payer.row.stripe_id)
+    payer.hear()
+    payer.pass_time(HOUR)
+    finalise_due(at=payer.at)
+    payer.standin.writes.clear()
+    assert send_items(at=payer.at) == 1
+
+    (key,) = [key for where, key in payer.standin.writes if where.endswith("/v1/invoiceitems")]
+    assert payer.organization.public_id in key
