@@ -79,6 +79,22 @@ def change_account(
     return account
 
 
+@transaction.atomic
+def rename_organization(
+    *, organization: Organization, name: str, by: User | None, at: datetime
+) -> Organization:
+    """Another name, on documents too where the account has none of its own; those that exist keep theirs. Raises Forbidden."""
+    check_can_decide_plan(by, organization)
+    before, organization.name = organization.name, name
+    organization.save(update_fields=["name"])
+    record_audit(
+        organization=organization, by=by, action="organization.renamed", target=organization.public_id, at=at,
+        details={"before": before, "name": name},
+    )  # fmt: skip
+    account_changed.send(sender=Organization, organization=organization)
+    return organization
+
+
 def _locked(wanted: Mapping[int, Organization]) -> dict[int, BillingAccount]:
     rows = BillingAccount.objects.filter(organization_id__in=any_of(wanted)).order_by("organization_id")
     return {account.organization_id: account for account in rows.select_for_update()}

@@ -2,12 +2,14 @@
 
 from typing import Any, cast
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern, path
 
 from accounts.models import Membership, Organization, User
+from billing.accounts import rename_organization
 from core.clock import now
 from dashboard.admin_caps import cap_view, cap_words
 from plans.suspension import reactivate_organization, suspend_organization
@@ -57,6 +59,16 @@ class OrganizationAdmin(admin.ModelAdmin[Organization]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def save_model(
+        self, request: HttpRequest, obj: Organization, form: forms.ModelForm[Organization], change: bool
+    ) -> None:
+        """The name alone, by its act: a row that is saved as a whole would bring back the version that it was read with."""
+        if "name" in form.changed_data:
+            organization = Organization.objects.get(pk=obj.pk)
+            rename_organization(
+                organization=organization, name=obj.name, by=cast(User, request.user), at=now()
+            )
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(cap_view)

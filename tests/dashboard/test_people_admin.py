@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEvent, Invitation, Membership, Organization, OrganizationStatus, User
 from accounts.services import create_staff
+from billing.accounts import account_changed
 from tests.cast import Cast, create_cast
 from tests.factories import PASSWORD
 
@@ -56,6 +57,26 @@ def test_staff_suspend_and_reactivate(cast: Cast, staff: Client) -> None:
         event = AuditEvent.objects.for_organization(organization).latest("pk")
         assert event.by is not None
         assert event.by.email == "staff@farebox.example"
+
+
+def test_a_customer_is_renamed_and_collectors_hear_of_it(
+    cast: Cast, staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Organization] = []
+    receiver = lambda organization, **_: told.append(organization)  # noqa: E731
+    account_changed.connect(receiver)
+    url = reverse("admin:accounts_organization_change", args=[cast.northwind.pk])
+    inline = {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+    version = Organization.objects.get(pk=cast.northwind.pk).version
+
+    for name in ("Northwind Ltd", "Northwind Ltd"):
+        assert staff.post(url, {"name": name} | inline).status_code == 302
+
+    organization = Organization.objects.get(pk=cast.northwind.pk)
+    assert (organization.name, organization.version) == ("Northwind Ltd", version)
+    assert told == [organization]
+    event = AuditEvent.objects.for_organization(organization).get(action="organization.renamed")
+    assert event.details == {"before": "Northwind Maps", "name": "Northwind Ltd"}
 
 
 def test_page_of_a_customer_shows_its_people(cast: Cast, staff: Client) -> None:
