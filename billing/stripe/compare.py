@@ -5,7 +5,9 @@ are found by the period that they name. Items of ours are found by their ids. Wh
 calls behind it, until a later comparison finds it equal. What ours have and Stripe's lack: billing/stripe/lacking.py.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +32,7 @@ from billing.stripe.behind import calls_behind
 from billing.stripe.client import plain, stripe_client, stripe_id_of
 from billing.stripe.findings import close_finding, open_finding
 from billing.stripe.lacking import PATIENCE, check_statements
-from billing.stripe.sides import Json, Pair, Side, our_steps, their_side, whole_units
+from billing.stripe.sides import Json, Pair, Side, net_minor, our_steps, their_side, whole_units
 from billing.stripe.sync import moment
 from core.one_by_one import one_by_one
 from plans.dimensions import match_text
@@ -63,7 +65,23 @@ def compare_one(invoice: StripeInvoice, *, at: datetime) -> bool:
 def compare_invoice(invoice: StripeInvoice, *, at: datetime) -> list[Pair]:
     """Every pair of an invoice, equal or not. Raises stripe.StripeError."""
     found = stripe_client().v1.invoices.line_items.list(invoice.stripe_id, {"limit": 100})
-    return list(_pairs(invoice, [plain(line) for line in found.auto_paging_iter()]))
+    lines = [plain(line) for line in found.auto_paging_iter()]
+    pairs = list(_pairs(invoice, lines))
+    return pairs if all(pair.is_equal for pair in pairs) else _settled(invoice, pairs)
+
+
+def _settled(invoice: StripeInvoice, pairs: Iterable[Pair]) -> list[Pair]:
+    """The same, with what credit notes gave back of the lines that they name."""
+    credited: Counter[str] = Counter()
+    asked: Any = {"invoice": invoice.stripe_id, "limit": 100}
+    for note in map(plain, stripe_client().v1.credit_notes.list(asked).auto_paging_iter()):
+        if note["status"] == "issued":
+            for line in note["lines"]["data"]:
+                credited[line.get("invoice_line_item") or ""] += net_minor(line)
+    return [
+        replace(pair, credited_minor=sum(credited[line_id] for line_id in pair.theirs.lines))
+        for pair in pairs
+    ]
 
 
 def _compare(pk: int, at: datetime) -> bool:

@@ -30,7 +30,7 @@ class Step(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Side:
     """A line as one side has it. `where` says where it can be looked at; `quantity` None: not counted (items). `others` are
-    steps that mean the same as `steps`, written otherwise."""
+    steps that mean the same as `steps`, written otherwise; `lines` Stripe's ids of the lines."""
 
     name: str
     amount_minor: int
@@ -39,6 +39,7 @@ class Side:
     currency: str = ""
     steps: tuple[Step, ...] = ()
     others: tuple[Step, ...] = ()
+    lines: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -63,6 +64,7 @@ class Pair:
     price: StripePrice | None = None
     item: StripeItem | None = None
     line_id: int | None = None  # of our statement
+    credited_minor: int = 0  # by credit notes of Stripe's for these lines, before tax
 
     @property
     def differs(self) -> tuple[str, ...]:
@@ -70,6 +72,8 @@ class Pair:
         if self.ours is None:
             return ("amount",)
         ours, theirs, found = self.ours, self.theirs, []
+        if self.credited_minor and ours.amount_minor == theirs.amount_minor - self.credited_minor:
+            return ()  # settled: what was charged too much went back
         if ours.currency and theirs.currency and ours.currency != theirs.currency:
             found.append("currency")
         if None not in (ours.quantity, theirs.quantity) and ours.quantity != theirs.quantity:
@@ -96,6 +100,7 @@ def their_side(lines: Sequence[Json], *, where: str, is_metered: bool) -> Side:
         where,
         str(lines[0]["currency"]).upper(),
         steps if is_metered else (),
+        lines=tuple(str(line.get("id") or "") for line in lines),
     )
 
 
