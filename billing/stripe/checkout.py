@@ -81,7 +81,8 @@ def start_checkout(
     A trial that goes on for more than two days goes on at Stripe. An earlier page that was not finished is closed. Raises
     Forbidden, AddressNotConfirmed, AlreadyPaying, PlanNotAtStripe, StripeNotConfigured, StripeAway or StripeRefused.
     """
-    if not is_configured():  # first: to confirm an address would not help
+    check_can_decide_plan(by, organization)
+    if not is_configured():  # said before what the customer could do, which would lead nowhere
         raise StripeNotConfigured("The operator has to set STRIPE_SECRET_KEY (docs/stripe.md).")
     check_can_pay(by, organization)
     get_account(organization)  # made before the lock: nobody waits for its row while Stripe is asked
