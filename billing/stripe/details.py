@@ -11,7 +11,7 @@ from typing import Any
 from accounts.models import Organization
 from billing.accounts import change_account
 from billing.models import BillingAccount, FindingKind, StripeCustomer
-from billing.stripe.client import plain, stripe_client
+from billing.stripe.client import once_at, plain, stripe_client
 from billing.stripe.customers import customer_email
 from billing.stripe.findings import open_finding
 
@@ -55,29 +55,36 @@ def differs(row: StripeCustomer, data: Json) -> list[str]:
     ]
 
 
-def hear_customer(organization: Organization, *, at: datetime) -> bool:
-    """What was changed at Stripe becomes our billing account's; whether anything was. Raises stripe.StripeError."""
-    row = _row(organization)
-    return row is not None and _hear(row, at)[0]
-
-
 def tell_customer(organization: Organization, *, at: datetime) -> bool:
-    """What was changed here becomes Stripe's customer's; whether anything was sent. What was changed there is heard first and
-    holds. Repeating it changes nothing. Raises stripe.StripeError."""
+    """What was changed there becomes our billing account's, and what was changed here Stripe's customer's; whether anything was
+    sent. What was changed on both sides is as it is there. Stripe is asked first, then the account is locked. Repeating it
+    changes nothing. Raises stripe.StripeError."""
     row = _row(organization)
     if row is None:
         return False
-    _, data = _hear(row, at)
-    agreed, here = _agreed(row, their_details(data)), our_details(organization)
-    changed = [name for name in SENT if here[name] != agreed["ours"][name]]
-    if data.get("deleted") or not changed:
+    data, there = _fetch(row)
+    if data.get("deleted"):
         return False
-    params: Any = {name: _address(here[name], data) if name == "address" else here[name] for name in changed}
-    made = plain(stripe_client().v1.customers.update(row.stripe_id, params))
-    theirs = their_details(made, tax_id=agreed["theirs"]["tax_id"])
-    row.agreed = {"ours": agreed["ours"] | {name: here[name] for name in changed}, "theirs": theirs}
-    row.save(update_fields=["agreed"])
-    return True
+    agreed, here = _agreed(row, there), our_details(organization)
+    heard = _heard(agreed, there)
+    changed = {name: here[name] for name in SENT if name not in heard and here[name] != agreed["ours"][name]}
+    if changed:
+        params: Any = (
+            changed | {"address": _address(here["address"], data)} if "address" in changed else changed
+        )
+        made = plain(
+            stripe_client().v1.customers.update(
+                row.stripe_id, params, once_at("details", row.stripe_id, at=at)
+            )
+        )
+        there = their_details(made, tax_id=there["tax_id"])
+    if heard:
+        _store(row.organization, heard, at)
+    agreed = {"ours": agreed["ours"] | heard | changed, "theirs": there}
+    if agreed != row.agreed:
+        row.agreed = agreed
+        row.save(update_fields=["agreed"])
+    return bool(changed)
 
 
 def forget_customer(organization: Organization, *, at: datetime) -> None:
@@ -106,22 +113,19 @@ def _agreed(row: StripeCustomer, there: Details) -> dict[str, Details]:
     return {"ours": known, "theirs": known}
 
 
-def _hear(row: StripeCustomer, at: datetime) -> tuple[bool, Json]:
+def _fetch(row: StripeCustomer) -> tuple[Json, Details]:
     customers = stripe_client().v1.customers
     data = plain(customers.retrieve(row.stripe_id))
     if data.get("deleted"):
-        return False, data
+        return data, {}
     tax_ids = plain(customers.tax_ids.list(row.stripe_id, {"limit": 1}))["data"]
-    there = their_details(data, tax_id=tax_ids[0]["value"] if tax_ids else "")
-    agreed = _agreed(row, there)
-    heard = {name: there[name] for name in LENGTHS if there[name] != agreed["theirs"][name]}
-    kept = {name: text for name, text in heard.items() if text or name in ("address", "tax_id")}
-    if kept:
-        _store(row.organization, kept, at)
-    if heard or row.agreed is None:
-        row.agreed = {"ours": agreed["ours"] | kept, "theirs": there}
-        row.save(update_fields=["agreed"])
-    return bool(kept), data
+    return data, their_details(data, tax_id=tax_ids[0]["value"] if tax_ids else "")
+
+
+def _heard(agreed: Mapping[str, Details], there: Details) -> Details:
+    """What was changed there. A name or an e-mail address that was emptied stays ours."""
+    changed = {name: there[name] for name in LENGTHS if there[name] != agreed["theirs"][name]}
+    return {name: text for name, text in changed.items() if text or name in ("address", "tax_id")}
 
 
 def _store(organization: Organization, heard: Details, at: datetime) -> None:

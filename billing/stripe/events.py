@@ -12,7 +12,7 @@ from djstripe.signals import WEBHOOK_SIGNALS, webhook_pre_process
 
 from billing.stripe.client import plain, stripe_client, stripe_id_of
 from billing.stripe.customers import find_organization, take_customer_lock
-from billing.stripe.details import forget_customer, hear_customer
+from billing.stripe.details import forget_customer
 from billing.stripe.invoices import apply_dispute, apply_refunds, sync_invoice
 from billing.stripe.later import later
 from billing.stripe.sync import sync_card, sync_subscription
@@ -103,10 +103,11 @@ def on_card(sender: type[Event], event: Event, **_: Any) -> None:
 
 
 def on_customer(sender: type[Event], event: Event, **sent: Any) -> None:
-    """Name, address, tax ids or default payment method changed there, perhaps in Stripe's customer portal."""
+    """Name, address, tax ids or default payment method changed there, perhaps in Stripe's customer portal. What is heard goes to
+    the billing account, which is locked before the organization (docs/architecture.md), so in a transaction of its own."""
     on_card(sender, event, **sent)
     if (organization := find_organization(_customer_of(event.data))) is not None:
-        hear_customer(organization, at=now())
+        later("billing.stripe_customer", organization.pk)
 
 
 def on_customer_deleted(sender: type[Event], event: Event, **_: Any) -> None:

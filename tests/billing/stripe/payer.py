@@ -11,7 +11,7 @@ from billing.models import StripeInvoice, StripeSubscription
 from billing.stripe.catalogue_apply import apply_catalogue
 from billing.stripe.checkout import finish_checkout, paying, start_checkout
 from billing.stripe.client import stripe_client
-from billing.stripe.details import hear_customer
+from billing.stripe.details import tell_customer
 from billing.stripe.invoices import sync_invoice
 from billing.stripe.sync import sync_subscription
 from plans.default_catalogue import install_default_catalogue
@@ -104,7 +104,7 @@ class Payer:
             sync_subscription(found.id, at=self.at)
         for invoice in stripe_client().v1.invoices.list({"customer": customer}).auto_paging_iter():
             sync_invoice(invoice.id, at=self.at)
-        hear_customer(self.organization, at=self.at)
+        tell_customer(self.organization, at=self.at)
         self.organization.refresh_from_db()
 
     @property

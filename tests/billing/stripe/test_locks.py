@@ -7,19 +7,25 @@ from typing import Any
 
 import pytest
 import requests
+from django.conf import LazySettings
 from django.db import connection, transaction
 
 from accounts.models import Organization
 from billing.credits import grant_credit
+from billing.models import BillingAccount
 from billing.stripe.changes import cancel_paid_plan, change_paid_plan, keep_paid_plan
+from billing.stripe.client import stripe_client
 from billing.stripe.upgrades import drop_upgrade
 from core.clock import now
 from plans.models import Subscription
 from plans.queries import newest_version
 from plans.services import lock_organization
 from tests.billing.stripe.conftest import Standin
+from tests.billing.stripe.hearing import Ear
 from tests.billing.stripe.payer import Payer
 from tests.billing.stripe.test_subscriptions import _use_card
+from tests.billing.stripe.test_webhooks import SECRET
+from tests.eager import tasks_at_once
 from tests.factories import create_organization
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,7 +53,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
 
     def take_rows() -> int:
-        list(Subscription.objects.select_for_update(nowait=True).values_list("pk", flat=True))
+        for rows in (Subscription.objects, BillingAccount.objects):
+            list(rows.select_for_update(nowait=True).values_list("pk", flat=True))
         return len(Organization.objects.select_for_update(nowait=True).values_list("pk", flat=True))
 
     def count(*_: Any) -> None:
@@ -94,6 +101,27 @@ def test_no_row_is_locked_while_an_upgrade_waits_and_is_settled(
     assert len(asked) >= 10
     assert all(asked)
     assert payer.row.version == newest_version("professional")
+
+
+def test_no_row_is_locked_while_names_and_addresses_go_both_ways(
+    stripe_standin: Standin, asked: list[int], settings: LazySettings, usage_redis: Any
+) -> None:
+    """Also not by the event of a customer who pays, which looks at the subscription, too."""
+    settings.STRIPE_WEBHOOK_SECRET = SECRET
+    payer, ear = Payer.start(stripe_standin), Ear()
+    payer.subscribe("professional")
+    with tasks_at_once():
+        ear.listen()
+        stripe_client().v1.customers.update(payer.customer_id, {"name": "There"})
+        BillingAccount.objects.filter(organization=payer.organization).update(email="here@a.example")
+        asked.clear()
+        assert "customer.updated" in ear.listen()
+
+    account = BillingAccount.objects.get(organization=payer.organization)
+    there = stripe_client().v1.customers.retrieve(payer.customer_id)
+    assert (account.legal_name, there.email) == ("There", "here@a.example")
+    assert len(asked) >= 4
+    assert all(asked)
 
 
 def test_credit_is_granted_while_the_plan_is_changed() -> None:
