@@ -39,7 +39,7 @@ def apply_invoice(data: Json, *, at: datetime) -> StripeInvoice | None:
         _enter(row, PaymentKind.PAID, row.stripe_id, data["amount_paid"], at=row.paid_at or at)
         after_payment(organization, by=None, at=at)
     elif row.failed_at and row.attempts > failed_before:
-        _payment_failed(row, organization, at)
+        _payment_failed(row, organization, at, is_known=_is_known(row, data))
     elif row.state in ("void", "uncollectible"):
         after_payment(organization, by=None, at=at)
     return row
@@ -132,14 +132,21 @@ def _store(row: StripeInvoice, data: Json, at: datetime) -> None:
     row.save()
 
 
-def _payment_failed(row: StripeInvoice, organization: Organization, at: datetime) -> None:
-    """The timeline has each attempt once; the first one begins the days of grace, staff hear of every one."""
+def _is_known(row: StripeInvoice, data: Json) -> bool:
+    """Whether the subscription that it is of, if any, is here already: its own event may come later."""
+    parent = (data.get("parent") or {}).get("subscription_details") or {}
+    return row.stripe_subscription is not None or not parent.get("subscription")
+
+
+def _payment_failed(row: StripeInvoice, organization: Organization, at: datetime, *, is_known: bool) -> None:
+    """The timeline has each attempt once; the first one begins the days of grace, staff hear of every one. Of a subscription
+    that is not known yet customers hear when it is: it begins with what it owes."""
     reference = f"{row.stripe_id}:{row.attempts}"
     if not _enter(row, PaymentKind.FAILED, reference, row.due_minor, at=at):
         return
     first = tell_payment(organization, PaymentEvent.OVERDUE, by=None, at=at)
     dates = {"card_invoice": row, "grace_ends_at": grace_end(organization)}
-    if not first:
+    if not first and is_known:
         mail_about(organization, "payment_failed", dates)
     _tell_staff("staff_payment_failed", organization, row.due_minor, row.currency, **dates)
 

@@ -15,7 +15,7 @@ from billing.stripe.client import stripe_client
 from plans.models import SubscriptionStatus
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.hearing import Ear
-from tests.billing.stripe.payer import Payer
+from tests.billing.stripe.payer import FAILS_LATER, Payer
 from tests.billing.stripe.test_lifecycle import take_card_away
 from tests.billing.stripe.test_subscriptions import _use_card as use_card
 from tests.billing.stripe.test_webhooks import SECRET, post
@@ -185,3 +185,20 @@ def test_a_dispute_and_its_end_are_told_once(past_trial: Payer, outcome: str, se
     assert mails(STAFF)[1:] == [f"Farebox: the dispute of Acme Maps is {outcome}"]
     assert sentence in str(mail.outbox[-1].body)
     assert payer.subscription.status == SubscriptionStatus.ACTIVE
+
+
+def test_a_failure_that_is_heard_before_its_subscription_is_told_once(
+    stripe_standin: Standin, settings: LazySettings, usage_redis: Any
+) -> None:
+    settings.STRIPE_WEBHOOK_SECRET = SECRET
+    with tasks_at_once():
+        payer = Payer.start(stripe_standin)
+        create_membership(organization=payer.organization, user=create_user(BILL), role="owner")
+        payer.fill_in(payer.checkout(), FAILS_LATER)
+        payer.pass_time(14 * DAY + 2 * HOUR)
+        ear = Ear()
+        (failed,) = [one for one in ear.new() if one["type"] == "invoice.payment_failed"]
+        assert post(failed) == 200
+        ear.listen()
+    (told,) = [subject for subject in mails(BILL) if "overdue" in subject or "failed" in subject.lower()]
+    assert "overdue" in told
