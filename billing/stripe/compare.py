@@ -95,6 +95,7 @@ def _compare(pk: int, at: datetime) -> bool:
         return False
     behind = {pair.subject: _behind(invoice, pair) for pair in pairs if not pair.is_equal}
     with transaction.atomic():
+        StripeInvoice.objects.select_for_update(no_key=True).get(pk=pk)  # beat, and staff who compare again
         invoice.lines.all().delete()
         StripeLine.objects.bulk_create(_row(invoice, pair) for pair in pairs)
         for pair in pairs:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from django.db import transaction
 
 from accounts.mail import queue_mail
 from accounts.models import Organization
@@ -57,10 +58,11 @@ def close_finding(*, kind: FindingKind, subject: str, at: datetime) -> bool:
     return opened.update(closed_at=at) > 0
 
 
+@transaction.atomic
 def tell_staff(*, at: datetime) -> int:
-    """One mail about all open findings that nobody was told of yet; how many there were."""
+    """One mail about all open findings that nobody was told of yet; how many there were. Of two at once, one tells."""
     new = StripeFinding.objects.filter(told_at=None, closed_at=None).select_related("organization")
-    found = list(new.order_by("opened_at", "pk"))
+    found = list(new.select_for_update(of=("self",), skip_locked=True).order_by("opened_at", "pk"))
     if found:
         queue_mail("staff_stripe_findings", to=staff_addresses(), context={"findings": found})
         StripeFinding.objects.filter(pk__in=[finding.pk for finding in found]).update(told_at=at)

@@ -18,7 +18,7 @@ from billing.collection import after_payment, tell_payment
 from billing.models import LineKind, StripeCustomer, StripeItem, StripePrice, StripeSubscription
 from billing.states import PaymentEvent
 from billing.stripe.client import moment as moment
-from billing.stripe.client import once, plain, stripe_client, stripe_id_of
+from billing.stripe.client import once, once_at, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import card_words, find_organization, take_customer_lock
 from billing.stripe.invoices import sync_invoice
 from billing.stripe.later import later
@@ -122,7 +122,10 @@ def remember_credit(closed: StripeSubscription, data: Json, begun: datetime, at:
     item_id = data["metadata"].get(CREDIT_ITEM)
     if not item_id:
         return
-    periods = Period.objects.filter(subscription_id=closed.subscription_id, starts_at__lt=begun)
+    # Not of the new list: the closed period may have begun in the same second.
+    periods = Period.objects.filter(subscription_id=closed.subscription_id, starts_at__lte=begun).exclude(
+        version=_version(data)
+    )
     StripeItem.objects.create(
         organization_id=closed.organization_id, stripe_subscription=closed, period=periods.latest("starts_at"),
         kind=LineKind.FEE_CREDIT, text=credit_text(closed), amount_minor=-int(data["metadata"][CREDIT_AMOUNT]),
@@ -166,16 +169,23 @@ def _end_replaced(pk: int) -> bool:
 
 def refuse_second(stripe_id: str, invoice_id: str) -> None:
     """Two tabs, two Checkouts: the first one paid stands, what came second ends and its payment goes back. Repeating it changes
-    nothing."""
-    end_at_stripe(stripe_id)
+    nothing. It ends last: while it runs the nightly comparison finds it, and what was not given back yet with it."""
     client = stripe_client()
     payments = client.v1.invoice_payments.list({"invoice": invoice_id}) if invoice_id else None
     for payment in payments.auto_paging_iter() if payments else ():
         if intent := plain(payment)["payment"].get("payment_intent"):
-            client.v1.refunds.create(
-                {"payment_intent": stripe_id_of(intent), "reason": "duplicate"},
-                once("second", stripe_id, stripe_id_of(intent)),
-            )
+            _give_back(stripe_id, stripe_id_of(intent))
+    end_at_stripe(stripe_id)
+
+
+def _give_back(stripe_id: str, intent: str) -> None:
+    try:
+        stripe_client().v1.refunds.create(
+            {"payment_intent": intent, "reason": "duplicate"}, once("second", stripe_id, intent)
+        )
+    except stripe.InvalidRequestError as error:
+        if error.code != "charge_already_refunded":  # Stripe has forgotten the key after a day
+            raise
 
 
 def _store(row: StripeSubscription, data: Json, at: datetime) -> None:
@@ -232,7 +242,7 @@ def resume_with_card(stripe_id: str, *, at: datetime) -> bool:
     data = plain(subscriptions.retrieve(stripe_id, {"expand": EXPAND}))
     if row is None or data["status"] != "paused" or not _default_card(data) or not is_unpaid_trial(row):
         return False
-    subscriptions.resume(stripe_id, {"billing_cycle_anchor": "now"})
+    subscriptions.resume(stripe_id, {"billing_cycle_anchor": "now"}, once_at("resume", stripe_id, at=at))
     sync_subscription(stripe_id, at=at)
     return True
 

@@ -1,20 +1,33 @@
 """Money where the two sides part: unpaid fees, crashes between the sides, ends in mid-period, payers by hand who take a card."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import stripe
+from django.db import connection
 
-from billing.models import LineKind, StripeItem
+from billing.models import LineKind, StripeItem, StripeLine, StripePrice
 from billing.statements import finalise_due
 from billing.stripe.changes import PaymentOwed, change_paid_plan, upgrade_price
+from billing.stripe.checkout import checkout_items
 from billing.stripe.client import stripe_client
+from billing.stripe.compare import compare_one
 from billing.stripe.items import send_items
-from billing.stripe.sync import end_replaced
+from billing.stripe.sync import (
+    CREDIT_AMOUNT,
+    CREDIT_ITEM,
+    end_replaced,
+    refuse_second,
+    remember_credit,
+    sync_subscription,
+)
 from plans.queries import newest_version
 from plans.services import roll_periods
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import Payer
-from tests.billing.stripe.test_invoices_equal import use
+from tests.billing.stripe.test_invoices_equal import end_month, present, use
 from tests.billing.stripe.test_subscriptions import _use_card
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -140,3 +153,53 @@ def test_a_key_of_an_item_is_this_installations_own(payer: Payer) -> None:
 
     (key,) = [key for where, key in payer.standin.writes if where.endswith("/v1/invoiceitems")]
     assert payer.organization.public_id in key
+
+
+def test_an_upgrade_in_the_second_in_which_its_period_began(payer: Payer) -> None:
+    """The credit belongs to that period, not to the one before it: else it would be given twice."""
+    period = present(payer)
+    prices = StripePrice.objects.filter(version=newest_version("professional"))
+    data = {
+        "metadata": {CREDIT_ITEM: "ii_1", CREDIT_AMOUNT: "4900"},
+        "items": {"data": [{"price": {"id": price.stripe_id}} for price in prices]},
+    }
+    remember_credit(payer.row, data, period.starts_at, payer.at)
+    assert StripeItem.objects.get(stripe_id="ii_1").period == period
+
+
+def test_what_was_bought_twice_runs_until_its_payment_is_back(payer: Payer) -> None:
+    """A refund that Stripe did not make is found again by what still runs there."""
+    api = stripe_client().v1
+    card = api.payment_methods.list({"customer": payer.customer_id}).data[0].id
+    items = checkout_items(newest_version("starter"))
+    params: Any = {"customer": payer.customer_id, "items": items, "default_payment_method": card}
+    second = api.subscriptions.create(params)
+    assert sync_subscription(second.id, at=payer.at) is None
+    invoice = str(second.latest_invoice)
+    payer.standin.fault("error", "POST", "/v1/refunds", times=2)
+
+    with pytest.raises(stripe.APIError):
+        refuse_second(second.id, invoice)
+    assert api.subscriptions.retrieve(second.id).status == "active"
+    for _ in range(2):
+        refuse_second(second.id, invoice)
+
+    assert api.subscriptions.retrieve(second.id).status == "canceled"
+    assert [refund.amount for refund in api.refunds.list().data] == [4_900]
+    assert api.subscriptions.retrieve(payer.row.stripe_id).status == "active"
+
+
+def test_an_invoice_is_compared_by_two_at_once(payer: Payer) -> None:
+    """Beat, and staff who do not wait for it."""
+    end_month(payer)
+    invoice = payer.invoices[-1]
+
+    def compare(_: int) -> bool:
+        try:
+            return compare_one(invoice, at=payer.at)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(compare, range(8)))
+    assert StripeLine.objects.filter(invoice=invoice, is_equal=True).count() == 2
