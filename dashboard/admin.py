@@ -61,7 +61,7 @@ class OrganizationAdmin(admin.ModelAdmin[Organization]):
         return False
 
     def save_model(
-        self, request: HttpRequest, obj: Organization, form: forms.ModelForm[Organization], change: bool
+        self, request: HttpRequest, obj: Organization, form: forms.ModelForm[Organization], change: Any
     ) -> None:
         """The name alone, by its act: a row that is saved as a whole would bring back the version that it was read with."""
         if "name" in form.changed_data:

@@ -19,6 +19,7 @@ Json = Mapping[str, Any]
 
 # Of a subscription's first invoice nothing is owed: until it is paid there is no subscription, and it is void after that.
 FIRST = "subscription_create"
+DECIDED = ("won", "lost", "warning_closed")  # disputes that are over
 
 
 def sync_invoice(stripe_id: str, *, at: datetime) -> StripeInvoice | None:
@@ -82,7 +83,7 @@ def apply_dispute(dispute: Json, *, at: datetime) -> bool:
         organization, PaymentKind.DISPUTED, *money, text=dispute["reason"],
         at=moment(dispute["created"]) or at, invoice=invoice,
     )  # fmt: skip
-    if is_over := dispute["status"] in ("won", "lost", "warning_closed"):
+    if is_over := dispute["status"] in DECIDED:
         kind = PaymentKind.DISPUTE_CLOSED
         told = _entry(organization, kind, *money, text=dispute["status"], at=at, invoice=invoice)
     if told:

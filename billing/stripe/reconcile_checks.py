@@ -31,7 +31,7 @@ from billing.stripe.details import differs, tell_customer
 from billing.stripe.invoices import sync_invoice
 from billing.stripe.items import send_item
 from billing.stripe.sink import StripeSink
-from billing.stripe.sync import PAYS, end_at_stripe, moment, period_of, sync_subscription
+from billing.stripe.sync import PAYS, REPLACES, end_at_stripe, moment, period_of, sync_subscription
 from plans.models import Period
 
 Json = dict[str, Any]
@@ -136,7 +136,7 @@ def subscriptions(look: Look) -> Iterator[Unlike]:
     unknown = sorted(
         (data for key, data in there.items() if key not in rows), key=lambda one: one["start_date"]
     )
-    replaced = {data["metadata"].get("farebox_replaces") for data in unknown}
+    replaced = {data["metadata"].get(REPLACES) for data in unknown}
     ended = [row for key, row in rows.items() if key not in there]
     for row in ended:
         if row.stripe_id not in replaced:

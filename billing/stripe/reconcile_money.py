@@ -10,14 +10,13 @@ from typing import Any
 from accounts.models import Organization
 from billing.models import FindingKind, PaymentEntry, PaymentKind, StripeItem, StripeSubscription
 from billing.stripe.client import plain, stripe_client, stripe_id_of
-from billing.stripe.invoices import apply_dispute, apply_refunds
+from billing.stripe.invoices import DECIDED, apply_dispute, apply_refunds
 from billing.stripe.items import settle_pending
 from billing.stripe.reconcile_checks import LOOK_BACK, Json, Look, Unlike
-from billing.stripe.sync import CREDIT_ITEM, moment, remember_credit
+from billing.stripe.sync import CREDIT_ITEM, REPLACES, moment, remember_credit
 
 DISPUTES_BACK = timedelta(days=120)  # a bank takes its time
 SETTLES_BY_ITSELF = timedelta(hours=1)  # an act that made an item may still be under way
-OVER = ("won", "lost", "warning_closed")
 
 
 def refunds(look: Look) -> Iterator[Unlike]:
@@ -40,7 +39,7 @@ def disputes(look: Look) -> Iterator[Unlike]:
     opened, closed = _entered(PaymentKind.DISPUTED, ids), _entered(PaymentKind.DISPUTE_CLOSED, ids)
     for dispute, _, owner in found:
         key = dispute["id"]
-        is_over = dispute["status"] in OVER
+        is_over = dispute["status"] in DECIDED
         if not dispute["amount"] or (key in opened and (key in closed or not is_over)):
             continue
 
@@ -80,7 +79,7 @@ def upgrade_credits(look: Look) -> Iterator[Unlike]:
         row = StripeSubscription.objects.filter(stripe_id=data["id"]).first()
         closed = (
             StripeSubscription.objects.select_related("version__plan")
-            .filter(stripe_id=data["metadata"].get("farebox_replaces", ""))
+            .filter(stripe_id=data["metadata"].get(REPLACES, ""))
             .first()
         )
         if item_id in known or row is None or closed is None:  # one that is unknown here brings it along

@@ -33,7 +33,8 @@ Json = Mapping[str, Any]
 OVER = ("canceled", "incomplete_expired")
 OWES = ("past_due", "unpaid")
 PAYS = ("trialing", "active", "past_due", "unpaid", "paused")
-CREDIT_ITEM, CREDIT_AMOUNT = "farebox_credit_item", "farebox_credit"  # metadata of what an upgrade made
+# Metadata of the subscription that an upgrade made.
+REPLACES, CREDIT_ITEM, CREDIT_AMOUNT = "farebox_replaces", "farebox_credit_item", "farebox_credit"
 EXPAND = ["default_payment_method", "customer.invoice_settings.default_payment_method"]
 
 
@@ -86,7 +87,7 @@ def _adopt(
         return None
     replaced = StripeSubscription.objects.for_organization(organization).filter(ended_at=None)
     begun = moment(data["start_date"]) or at
-    replaces = data["metadata"].get("farebox_replaces", "")
+    replaces = data["metadata"].get(REPLACES, "")
     if other := replaced.exclude(stripe_id=replaces).first():
         log.warning("stripe_second_subscription", kept=other.stripe_id, refused=data["id"])
         later("billing.stripe_refuse_second", data["id"], stripe_id_of(data["latest_invoice"]))

@@ -22,7 +22,15 @@ from billing.stripe.checkout import checkout_items, paying
 from billing.stripe.client import StripeRefused, for_people, once_at, plain, stripe_client, stripe_id_of
 from billing.stripe.customers import customer_lock, ensure_customer
 from billing.stripe.invoices import apply_invoice
-from billing.stripe.sync import CREDIT_AMOUNT, CREDIT_ITEM, EXPAND, PAYS, apply_subscription, credit_text
+from billing.stripe.sync import (
+    CREDIT_AMOUNT,
+    CREDIT_ITEM,
+    EXPAND,
+    PAYS,
+    REPLACES,
+    apply_subscription,
+    credit_text,
+)
 from core.errors import PortalError
 from core.one_by_one import one_by_one
 from metering.costs import fee_back_minor
@@ -30,7 +38,6 @@ from plans.models import Period, PlanVersion, Subscription
 
 # The new period begins with the request, so the wait is short: shorter than the grace after which the old one has a statement.
 CONFIRM_WITHIN = timedelta(minutes=30)
-REPLACES = "farebox_replaces"
 _NO_CARD = "Choose another payment method, or ask us."
 Json = Mapping[str, Any]
 

@@ -14,6 +14,7 @@ from billing.stripe.compare import compare_invoices
 from billing.stripe.items import send_items
 from billing.stripe.reconcile import find_unlike, look_again, mend_unlike
 from billing.stripe.sender import send_usage
+from billing.stripe.sync import end_replaced
 from billing.stripe.usage import fill_usage
 from plans.queries import newest_version
 from tests.billing.stripe.conftest import Standin
@@ -110,6 +111,7 @@ def test_a_credit_that_is_not_known_here_is_given_once(paid: Payer) -> None:
         organization=paid.organization, version=newest_version("professional"), by=None, at=paid.at
     )
     paid.hear()
+    end_replaced()
     credit = StripeItem.objects.values().get(kind=LineKind.FEE_CREDIT)
     StripeItem.objects.all().delete()
 
@@ -184,6 +186,7 @@ def test_the_end_of_a_replaced_subscription_that_failed(paid: Payer) -> None:
     change_paid_plan(
         organization=paid.organization, version=newest_version("professional"), by=None, at=paid.at
     )
+    assert end_replaced() == 0
     assert stripe_client().v1.subscriptions.retrieve(old).status == "active"
     paid.hear()
 
