@@ -127,7 +127,7 @@ def test_what_is_spent_is_read_under_the_lock_that_the_cap_is_set_under(organiza
             organization=organization, side=CapSide.CUSTOMER, amount_minor=100, by=None, at=now()
         )
     statements = [query["sql"] for query in run.captured_queries]
-    locked = next(n for n, sql in enumerate(statements) if "FOR UPDATE" in sql)
+    locked = next(n for n, sql in enumerate(statements) if "FOR NO KEY UPDATE" in sql)
     read = next(n for n, sql in enumerate(statements) if "usage_period_total" in sql)
     assert locked < read
     assert (made.amount_minor, made.spent_minor) == (100, 700)

@@ -9,6 +9,7 @@ import pytest
 from accounts.models import Organization, User
 from tests.billing.stripe.conftest import Standin
 from tests.billing.stripe.payer import FAILS_LATER
+from tests.billing.stripe.scenario import refusal
 from tests.billing.stripe.test_invoices_equal import use
 from tests.billing.stripe.test_scenario_browser import NAME, Told, pay, portal, sign_up
 from tests.factories import PASSWORD, create_user
@@ -61,11 +62,11 @@ def test_the_demo_is_walked_through(portal: str, stripe_standin: Standin, browse
     end_month()
     page.goto(f"{portal}/usage/")
     page.get_by_text("A payment is overdue.").first.wait_for()
-    assert payer.refusal == ""
+    assert refusal(payer) == ""
     staff.reload()
     staff.get_by_role("button", name="End the days of grace").click()
     staff.get_by_text("The days of grace are over").wait_for()
-    assert payer.refusal == "payment_required"
+    assert refusal(payer) == "payment_required"
 
     page.reload()
     page.get_by_text("Calls are refused with 402 until it is made.").wait_for()
@@ -73,7 +74,7 @@ def test_the_demo_is_walked_through(portal: str, stripe_standin: Standin, browse
     pay(page, re.compile("^Pay"))
     page.get_by_text("Paid").first.wait_for()
     payer.hear()
-    assert payer.refusal == ""
+    assert refusal(payer) == ""
     page.goto(f"{portal}/plan/")
     assert page.get_by_text("overdue").count() == 0
 
