@@ -10,6 +10,7 @@ from django.db import transaction
 from accounts.models import Organization, OrganizationStatus, Role, User
 from accounts.permissions import check_can_sell
 from accounts.services import create_organization, invite_member, record_audit
+from billing.accounts import account_changed
 from billing.stripe.customers import link_customer, take_customer_lock
 from core.errors import PortalError
 from core.money import exponent, to_minor
@@ -110,6 +111,7 @@ def _rename(organization: Organization, wanted: TenantChange) -> bool:
     organization.name = wanted.name
     organization.save(update_fields=["name"])
     raise_version(organization)
+    account_changed.send(sender=Organization, organization=organization)
     return True
 
 

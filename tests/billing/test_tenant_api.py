@@ -16,6 +16,7 @@ from redis import Redis
 
 from accounts.models import AuditEvent, Invitation, Organization, Role
 from accounts.services import create_staff
+from billing.accounts import account_changed
 from billing.models import StripeCustomer
 from core.clock import now
 from keys.models import ApiKey
@@ -39,6 +40,18 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def owner(usage_redis: Redis) -> Iterator[OwnersSystem]:
     with tasks_at_once():  # mails leave at once
         yield OwnersSystem.start()
+
+
+def test_a_new_name_is_told_to_collectors_once(owner: OwnersSystem) -> None:
+    made, told = owner.create(name="Acme"), list[Organization]()
+
+    def hear(organization: Organization, **_: Any) -> None:
+        told.append(organization)
+
+    account_changed.connect(hear)
+    for name in ("Acme Ltd", "Acme Ltd"):
+        assert owner.call("patch", f"/{made['id']}", {"name": name}).status_code == 200
+    assert [(one.public_id, one.name) for one in told] == [(made["id"], "Acme Ltd")]
 
 
 def test_a_customer_is_made_with_its_limits(owner: OwnersSystem) -> None:
