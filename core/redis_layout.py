@@ -45,7 +45,8 @@ def usage_prefix(shard: int, org_id: int) -> str:
 
 
 def usage_key(shard: int, org_id: int, mode: str, period_id: int | str) -> str:
-    """Hash: settled quantity by meter id, reserved by `r` + meter id, in whole smallest units of the meter."""
+    """Hash: settled quantity by meter id, reserved by `r` + meter id, in whole smallest units of the meter.
+    A period `d20778` is a day (UTC), for limits of the day."""
     return f"{usage_prefix(shard, org_id)}{mode}:{period_id}"
 
 
@@ -59,8 +60,13 @@ def key_rate_key(shard: int, key_id: int | str, seconds: int) -> str:
     return f"{_prefix(shard)}rlk:{key_id}:{seconds}"
 
 
+def weighted_key(shard: int, org_id: int, mode: str, name: str, seconds: int) -> str:
+    """Packed sub-buckets of a window that counts something else, or less, than all calls of an organization."""
+    return f"{_prefix(shard)}rlw:{org_id}:{mode}:{name}:{seconds}"
+
+
 def reservations_key(shard: int, org_id: int) -> str:
-    """Sorted set: open reservations "nonce:mode:period:meter:units" by the microsecond at which they expire."""
+    """Sorted set: open reservations "nonce:mode:period:meter:units" (further charges after commas) by the microsecond at which they expire."""
     return f"{_prefix(shard)}res:{org_id}"
 
 

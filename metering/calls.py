@@ -24,6 +24,7 @@ from core.redis_layout import (
     shard_key,
     stream_key,
     usage_key,
+    weighted_key,
 )
 from metering.scripts import Script, script
 from plans.cap_table import SpendLimit
@@ -35,6 +36,9 @@ CLAIM_LIFE_MS = 7 * 86_400_000
 USAGE_KEPT_MS = 100 * 86_400_000  # counters outlive their period: late settles, reconcile, statements
 NO_QUOTA = -1
 ANY_NUMBER = -1  # of calls at the same time
+DAY_US = 86_400_000_000
+DAY = "#"  # in a reservation whose day only the script knows
+DAY_LETTER = "d"
 UNTIL_PERIOD_ENDS = ("spend_cap_reached",)  # like a full quota: waiting for the span's end helps
 
 T = TypeVar("T")
@@ -48,9 +52,32 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """Units of one more meter that a call is charged to, or of a limit of the day (UTC) that it is held against."""
+
+    meter_id: int
+    units: int
+    quota: int = NO_QUOTA
+    code: str = "quota_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A rate limit that is not one of calls of the organization or the key: `weight` (tokens; 1 for calls) of `limit` in any
+    `seconds`. `name` tells it from others of the organization: `tokens`, `route:12`, `model:gpt-4o:tokens`."""
+
+    name: str
+    seconds: int
+    limit: int
+    weight: int
+    code: str = "rate_limited"
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """One call at the door: all that its worker knows. `refusal` is the code of a closed door ('' is open);
-    `concurrency` is how many calls of the organization may be open at once, this one included."""
+    `concurrency` is how many calls of the organization may be open at once, this one included. Beside its first meter a
+    call may be charged to `further` ones, and is held against limits of the `day` and `weighted` windows."""
 
     shard: int
     org_id: int
@@ -71,17 +98,35 @@ class Admission:
     quota_code: str = "quota_exceeded"
     concurrency: int = ANY_NUMBER
     spend: SpendLimit | None = None
+    further: tuple[Charge, ...] = ()
+    daily: tuple[Charge, ...] = ()
+    weighted: tuple[Weighted, ...] = ()
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """All meters of the period that it is charged to, its own first."""
+        return Charge(self.meter_id, self.units, self.quota, self.quota_code), *self.further
 
     @property
     def reservation(self) -> "Reservation":
+        """What an admission of it holds. Where limits of the day are among them, the answer tells the day: `reserved_at`."""
+        return self.reserved_at(None)
+
+    def reserved_at(self, occurred_at_us: int | None) -> "Reservation":
+        """What was reserved by the admission of this moment."""
+        day = DAY if occurred_at_us is None else day_name(occurred_at_us)
+        further = [(f"{self.period_id}", c.meter_id, c.units) for c in self.further]
+        further += [(day, c.meter_id, c.units) for c in self.daily]
         return Reservation(
-            self.shard, self.org_id, self.mode, self.period_id, self.meter_id, self.units, f"{self.nonce:x}"
-        )
+            self.shard, self.org_id, self.mode, self.period_id, self.meter_id, self.units, f"{self.nonce:x}",
+            tuple(further),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Units held for one admitted call, named by its nonce."""
+    """Units held for one admitted call, named by its nonce; `further`: the same of other counters, each with its period
+    (`d20778` for a day)."""
 
     shard: int
     org_id: int
@@ -90,11 +135,22 @@ class Reservation:
     meter_id: int
     units: int
     nonce: str
+    further: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def member(self) -> str:
         """The reservation as its organization's sorted set holds it."""
-        return f"{self.nonce}:{self.mode}:{self.period_id}:{self.meter_id}:{self.units}"
+        first = f"{self.nonce}:{self.mode}:{self.period_id}:{self.meter_id}:{self.units}"
+        return ",".join([first, *(f"{period}:{meter}:{units}" for period, meter, units in self.further)])
+
+    def with_more(self, charges: Sequence[Charge]) -> "Reservation":
+        """The same with so many units more of each charge, those of the day last."""
+        first, *others = charges
+        further = [
+            (period, meter, units + more.units)
+            for (period, meter, units), more in zip(self.further, others, strict=True)
+        ]
+        return replace(self, units=self.units + first.units, further=tuple(further))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +163,7 @@ class WindowState:
     remaining: int
     reset_s: int
     of_key: bool
+    name: str = ""  # of a weighted window
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +186,7 @@ class Admitted:
     used: int
     windows: tuple[WindowState, ...]
     quota: QuotaState | None
+    further: tuple[int, ...] = ()  # the same of the further charges, those of the day last
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +226,18 @@ AdmitAnswer = Admitted | Refused | Stale | NoState | WrongSpan
 
 
 @dataclass(frozen=True, slots=True)
+class Settling:
+    """The true units of one charge and its event (b"": none of its own)."""
+
+    units: int
+    event: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of an admitted call: its true units and its event. Repeat it with the same values until answered."""
+    """The end of an admitted call: its true units and its event. Repeat it with the same values until answered.
+    `further`: the same of its further charges, in the order of the reservation; `weights`: (key, seconds, weight, true weight)
+    of windows that counted more or less than the call turned out to be."""
 
     reservation: Reservation
     units: int
@@ -178,18 +246,52 @@ class Settlement:
     quota: int
     span_end_us: int
     spend: SpendLimit | None = None
+    admitted_at_us: int = 0
+    further: tuple[Settling, ...] = ()
+    further_quotas: tuple[int, ...] = ()
+    weights: tuple[tuple[str, int, int, int], ...] = ()
 
     @classmethod
     def of(cls, admission: Admission, *, units: int, event: bytes) -> "Settlement":
-        """The settlement of an admission that passed."""
+        """The settlement of an admission that passed, of one charge."""
         return cls(
             admission.reservation, units, event, admission.version, admission.quota, admission.span_end_us,
             admission.spend,
         )  # fmt: skip
 
+    @classmethod
+    def of_all(
+        cls, admission: Admission, reservation: Reservation, settled: Sequence[Settling], *, at_us: int,
+        weights: Mapping[str, tuple[int, int]],
+    ) -> "Settlement":  # fmt: skip
+        """The settlement of an admission at `at_us` with all its charges, those of the day last; `weights` are (counted, true)
+        by the window's name."""
+        first, *further = settled
+        return cls(
+            reservation, first.units, first.event, admission.version, admission.quota, admission.span_end_us,
+            admission.spend, at_us, tuple(further),
+            tuple(charge.quota for charge in (*admission.further, *admission.daily)),
+            tuple(
+                (weighted_key(admission.shard, admission.org_id, admission.mode, w.name, w.seconds), w.seconds, *weights[w.name])
+                for w in admission.weighted
+                if w.name in weights
+            ),
+        )  # fmt: skip
+
     def unbilled(self, event: bytes) -> "Settlement":
         """The same call as a row of quantity 0; always passes (after EXPIRED, with the reason `expired`)."""
-        return replace(self, units=0, event=event)
+        nothing = tuple(Settling(0) for _ in self.further)
+        weights = tuple((key, seconds, counted, 0) for key, seconds, counted, _ in self.weights)
+        return replace(self, units=0, event=event, further=nothing, weights=weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """Whether more units are reserved now; `code` says what refused them, '' where the reservation itself is gone."""
+
+    is_reserved: bool
+    at_us: int
+    code: str
 
 
 class SettleOutcome(StrEnum):
@@ -268,10 +370,10 @@ def admit_call(request: Admission) -> Call[AdmitAnswer]:
 def admit_args(request: Admission) -> tuple[list[str], list[str | bytes]]:
     """Keys and arguments of admit.lua."""
     r = request
-    windows = [*r.windows, *r.key_windows]
-    _check_range(r.units, r.version, max(r.quota, 0), *(seconds for seconds, _ in windows))
-    if any(seconds < 1 or not 0 <= limit <= LARGEST_LIMIT for seconds, limit in windows):
-        raise ValueError("a window has at least one second and a limit below 2^32")
+    windows = _windows(r)
+    charges = (*r.charges, *r.daily)
+    _check_range(r.version, *(n for c in charges for n in (c.units, max(c.quota, 0))))
+    _check_windows(windows)
     keys = [
         organization_key(r.shard, r.org_id),
         shard_key(r.shard),
@@ -281,16 +383,48 @@ def admit_args(request: Admission) -> tuple[list[str], list[str | bytes]]:
         refusals_prefix(r.shard),
         *[rate_key(r.shard, r.org_id, r.mode, seconds) for seconds, _ in r.windows],
         *[key_rate_key(r.shard, r.key_id, seconds) for seconds, _ in r.key_windows],
+        *[weighted_key(r.shard, r.org_id, r.mode, w.name, w.seconds) for w in r.weighted],
     ]
     args: list[str | bytes] = [
         str(r.org_id), r.mode, str(r.key_id), str(r.version), str(r.span_start_us), str(r.span_end_us), r.refusal,
-        str(r.concurrency), str(r.meter_id), str(r.units), str(r.quota), r.quota_code, r.reservation.member,
-        str(r.life_seconds * 1_000_000), _usage_expiry(r.span_end_us), str(len(r.windows)), str(len(windows)),
-        *[str(number) for window in windows for number in window],
+        str(r.concurrency), r.reservation.member, str(r.life_seconds * 1_000_000), _usage_expiry(r.span_end_us),
+        str(len(windows)), str(1 + len(r.further)), str(len(r.daily)), *_window_args(windows),
+        *_charge_args(charges, r.daily, r.spend),
     ]  # fmt: skip
-    if r.spend is not None:
-        args += [r.spend.packed, *r.spend.fields]
     return keys, args
+
+
+def _windows(r: Admission) -> list[Weighted]:
+    """All windows of a call in the order of the script's keys."""
+    return [
+        *[Weighted("", seconds, limit, 1) for seconds, limit in r.windows],
+        *[Weighted("", seconds, limit, 1, "key_rate_limited") for seconds, limit in r.key_windows],
+        *r.weighted,
+    ]
+
+
+def _check_windows(windows: Sequence[Weighted]) -> None:
+    _check_range(*(w.seconds for w in windows))
+    if any(
+        w.seconds < 1 or not (0 <= w.limit <= LARGEST_LIMIT and 0 <= w.weight <= LARGEST_LIMIT)
+        for w in windows
+    ):
+        raise ValueError("a window has at least one second, a limit and a weight below 2^32")
+
+
+def _window_args(windows: Sequence[Weighted]) -> list[str]:
+    return [word for w in windows for word in (str(w.seconds), str(w.limit), str(w.weight), w.code)]
+
+
+def _charge_args(
+    charges: Sequence[Charge], daily: Sequence[Charge], spend: SpendLimit | None
+) -> list[str | bytes]:
+    """Charges, the cap's tables, and the names of all counters, as admit.lua and extend.lua read them."""
+    args: list[str | bytes] = [word for c in charges for word in (str(c.units), str(c.quota), c.code)]
+    args.append(spend.packed if spend is not None else "")
+    of_period = charges[: len(charges) - len(daily)]
+    args += [name for c in (*daily, *of_period) for name in (f"{c.meter_id}", f"r{c.meter_id}")]
+    return [*args, *(spend.fields if spend is not None else ())]
 
 
 def parse_admission(request: Admission, reply: Any) -> AdmitAnswer:
@@ -302,31 +436,67 @@ def parse_admission(request: Admission, reply: Any) -> AdmitAnswer:
         return NoState(now)
     if outcome == b"SPAN":
         return WrongSpan(now)
-    used = int(reply[3])
-    windows = _window_states(request, reply[7:])
+    in_use = reply[7 : 7 + int(reply[6])]
+    used = int(in_use[0])
+    windows = _window_states(request, reply[7 + len(in_use) :])
     reset = -(-(request.span_end_us - now) // 1_000_000)
     quota = QuotaState(request.quota, max(0, request.quota - used), reset) if request.quota >= 0 else None
     if outcome == b"OK":
         identifier = event_id(now, request.nonce)
-        return Admitted(now, identifier, f"{request.nonce:x}", reply[2].decode(), used, windows, quota)
-    code, retry = reply[4].decode(), int(reply[5])
+        return Admitted(
+            now,
+            identifier,
+            f"{request.nonce:x}",
+            reply[2].decode(),
+            used,
+            windows,
+            quota,
+            tuple(map(int, in_use[1:])),
+        )
+    code, retry = reply[3].decode(), int(reply[4])
     if retry < 0:
-        retry = reset if code in (request.quota_code, *UNTIL_PERIOD_ENDS) else 0
+        retry = _until_room(request, code, reset, now)
     return Refused(code, now, retry, used, windows, quota)
 
 
+def _until_room(request: Admission, code: str, reset_s: int, now_us: int) -> int:
+    """Seconds until waiting helps: the end of the span or of the day; 0 where it does not."""
+    if code in [charge.code for charge in request.daily]:
+        return until_midnight(now_us)
+    return reset_s if code in (*(c.code for c in request.charges), *UNTIL_PERIOD_ENDS) else 0
+
+
+def day_name(at_us: int) -> str:
+    """The day (UTC) as counters name it: `d` and its number since 1970."""
+    return f"d{at_us // DAY_US}"
+
+
+def until_midnight(at_us: int) -> int:
+    """Whole seconds until the next day begins (UTC), rounded up."""
+    return -(-(DAY_US - at_us % DAY_US) // 1_000_000)
+
+
 def _window_states(request: Admission, numbers: Sequence[int]) -> tuple[WindowState, ...]:
-    windows = [*request.windows, *request.key_windows]
     return tuple(
-        WindowState(seconds, limit, int(numbers[2 * i]), int(numbers[2 * i + 1]), i >= len(request.windows))
-        for i, (seconds, limit) in enumerate(windows[: len(numbers) // 2])
-    )
+        WindowState(
+            w.seconds, w.limit, int(numbers[2 * i]), int(numbers[2 * i + 1]), w.code == "key_rate_limited", w.name
+        )
+        for i, w in enumerate(_windows(request)[: len(numbers) // 2])
+    )  # fmt: skip
 
 
 def settle_call(settlement: Settlement) -> Call[Settled]:
     """The call that settles one admitted call."""
-    r = settlement.reservation
-    _check_range(settlement.units, r.units, settlement.version, max(settlement.quota, 0))
+    r, in_day = settlement.reservation, 0
+    rows = [(r.meter_id, r.units, Settling(settlement.units, settlement.event), settlement.quota)]
+    for (period, meter_id, units), true, quota in zip(
+        r.further, settlement.further, settlement.further_quotas, strict=True
+    ):
+        rows.append((meter_id, units, true, quota))
+        in_day += period.startswith(DAY_LETTER)
+    _check_range(
+        settlement.version, *(n for _, units, true, quota in rows for n in (units, true.units, max(quota, 0)))
+    )
     keys = [
         organization_key(r.shard, r.org_id),
         shard_key(r.shard),
@@ -334,13 +504,42 @@ def settle_call(settlement: Settlement) -> Call[Settled]:
         reservations_key(r.shard, r.org_id),
         settled_key(r.shard, r.nonce),
         stream_key(r.shard),
+        *[key for key, *_ in settlement.weights],
     ]
     args: list[str | bytes] = [
-        r.member, str(r.units), str(settlement.units), str(r.meter_id), settlement.event, str(settlement.version),
-        str(settlement.quota), _usage_expiry(settlement.span_end_us),
-        *((settlement.spend.packed, " ".join(settlement.spend.fields)) if settlement.spend else ("", "")),
+        r.member, str(settlement.version), _usage_expiry(settlement.span_end_us), str(settlement.admitted_at_us),
+        str(len(rows) - in_day), str(in_day), str(len(settlement.weights)),
     ]  # fmt: skip
+    for meter_id, units, true, quota in rows:
+        args += [str(meter_id), str(units), str(true.units), str(quota), true.event]
+    args += [str(number) for _, *numbers in settlement.weights for number in numbers]
+    args += [settlement.spend.packed, *settlement.spend.fields] if settlement.spend else [""]
     return Call(script("settle"), keys, args, _parse_settled)
+
+
+def extend_call(request: Admission, reservation: Reservation, *, admitted_at_us: int) -> "Call[Extended]":
+    """The call that reserves more for an open reservation: `request` holds the additional units and weights in the order of
+    the first admission."""
+    windows, charges = request.weighted, (*request.charges, *request.daily)
+    _check_range(*(n for c in charges for n in (c.units, max(c.quota, 0))))
+    _check_windows(windows)
+    keys = [
+        organization_key(request.shard, request.org_id),
+        usage_key(request.shard, request.org_id, request.mode, request.period_id),
+        reservations_key(request.shard, request.org_id),
+        *[weighted_key(request.shard, request.org_id, request.mode, w.name, w.seconds) for w in windows],
+    ]
+    args: list[str | bytes] = [
+        reservation.member, reservation.with_more(charges).member, str(request.life_seconds * 1_000_000),
+        str(admitted_at_us), str(len(windows)), str(1 + len(request.further)), str(len(request.daily)),
+        *_window_args(windows), *_charge_args(charges, request.daily, request.spend),
+    ]  # fmt: skip
+    return Call(
+        script("extend"),
+        keys,
+        args,
+        lambda reply: Extended(reply[0] == b"OK", int(reply[1]), reply[2].decode()),
+    )
 
 
 def _parse_settled(reply: Any) -> Settled:
@@ -377,8 +576,7 @@ def renew_call(reservations: Sequence[Reservation], *, life_seconds: int = LIFE_
 
 def release_call(r: Reservation) -> Call[bool]:
     """The call that gives a reservation back without an event; False when it was not open."""
-    keys = [usage_key(r.shard, r.org_id, r.mode, r.period_id), reservations_key(r.shard, r.org_id)]
-    return Call(script("release"), keys, [r.member, str(r.meter_id), str(r.units)], bool)
+    return Call(script("release"), [reservations_key(r.shard, r.org_id)], [r.member], bool)
 
 
 def sweep_call(shard: int, org_id: int, *, most: int = 100) -> Call[int]:

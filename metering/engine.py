@@ -22,6 +22,7 @@ from metering.calls import (
     Admitted,
     Call,
     Cut,
+    Extended,
     NoState,
     QuotaState,
     Refused,
@@ -40,6 +41,7 @@ from metering.calls import (
     admit_call,
     claim_digest,
     cut_call,
+    extend_call,
     parse_admission,
     refusal_call,
     release_call,
@@ -116,6 +118,10 @@ class Engine:
     def settle(self, settlement: Settlement) -> Settled:
         """Write an admitted call's event and true units; at most once, however often it is called."""
         return self.run(settle_call(settlement))
+
+    def extend(self, more: Admission, reservation: Reservation, *, admitted_at_us: int) -> Extended:
+        """Reserve more units for a call under way, before they are sent. Repeatable."""
+        return self.run(extend_call(more, reservation, admitted_at_us=admitted_at_us))
 
     def track(self, shard: int, events: Sequence[TrackedEvent]) -> list[Verdict]:
         """Record usage of one shard that was reported afterwards; a verdict per event, in order. Repeatable."""
@@ -201,6 +207,10 @@ class AsyncEngine:
     async def settle(self, settlement: Settlement) -> Settled:
         """See `Engine.settle`."""
         return await self.run(settle_call(settlement))
+
+    async def extend(self, more: Admission, reservation: Reservation, *, admitted_at_us: int) -> Extended:
+        """See `Engine.extend`."""
+        return await self.run(extend_call(more, reservation, admitted_at_us=admitted_at_us))
 
     async def track(self, shard: int, events: Sequence[TrackedEvent]) -> list[Verdict]:
         """See `Engine.track`."""

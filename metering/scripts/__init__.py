@@ -13,8 +13,9 @@ from pathlib import Path
 BUCKETS = 240
 _FOLDER = Path(__file__).parent
 _PARTS = {
-    "admit": ("clock", "numbers", "windows", "reservations", "refusals", "spend"),
-    "settle": ("numbers", "spend"),
+    "admit": ("clock", "numbers", "windows", "reservations", "refusals", "charges", "spend"),
+    "extend": ("clock", "numbers", "windows", "charges", "spend"),
+    "settle": ("numbers", "charges", "spend", "weights"),
     "track": ("numbers",),
     "restore": ("numbers",),
     "renew": ("clock", "numbers"),

@@ -1,8 +1,11 @@
 -- Admission of one call. Refused calls leave no trace in windows and counters, only in the refusals of the minute.
--- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 expiries, 6 refusals prefix, 7.. windows, the organization's first
--- ARGV: 1 organization, 2 mode, 3 key, 4 version, 5 span start, 6 span end, 7 refusal, 8 calls at once (-1 any), 9 meter, 10 units,
---       11 quota (-1 none), 12 quota code, 13 reservation, 14 life, 15 usage expiry (ms), 16 windows of the organization,
---       17 windows in all, 18.. seconds, limit; then, with a spend cap, its tables and the fields of all priced meters
+-- A call is charged to one or more meters of its period and may be held against limits of the day; it weighs 1 in a window of
+-- calls, its tokens in one of tokens.
+-- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 expiries, 6 refusals prefix, 7.. windows
+-- ARGV: 1 organization, 2 mode, 3 key, 4 version, 5 span start, 6 span end, 7 refusal, 8 calls at once (-1 any), 9 reservation
+--       ("#" stands for the day), 10 life, 11 usage expiry (ms), 12 windows, 13 charges of the period, 14 of the day, 15.. per
+--       window: seconds, limit, weight, code; per charge, the day's last: units, quota (-1 none), code; then the spend cap's
+--       tables ('' none), the fields of the day's charges, those of the period's, those of all priced meters
 local now = clock()
 local version = redis.call('HGET', KEYS[1], 'v')
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
@@ -10,18 +13,18 @@ if not version or not epoch then return {'NOSTATE', now} end
 if tonumber(version) > tonumber(ARGV[4]) then return {'STALE', now} end
 if now < tonumber(ARGV[5]) or now >= tonumber(ARGV[6]) then return {'SPAN', now} end
 
-local units, quota, at_once = whole(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[8])
-local expires, usage_expiry = text(now + tonumber(ARGV[14])), whole(ARGV[15]) and ARGV[15]
-local meter, reserved_field = ARGV[9], 'r' .. ARGV[9]
+local at_once, usage_expiry = tonumber(ARGV[8]), whole(ARGV[11]) and ARGV[11]
+local expires, member, usage = text(now + tonumber(ARGV[10])), ARGV[9], KEYS[3]
+local of_windows, of_period, of_day = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 local code, retry, refused_window = ARGV[7], -1, 0
 local windows = {}
 if code == '' then
-  for i = 1, tonumber(ARGV[17]) do
-    local w = read_window(KEYS[6 + i], tonumber(ARGV[16 + 2 * i]), tonumber(ARGV[17 + 2 * i]), now)
+  for i = 1, of_windows do
+    local at = 11 + 4 * i
+    local w = read_window(KEYS[6 + i], tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), now)
     windows[i] = w
-    if w.sum >= w.limit then
-      code = i <= tonumber(ARGV[16]) and 'rate_limited' or 'key_rate_limited'
-      retry, refused_window = retry_after(w, now), i
+    if w.sum + w.weight > w.limit then
+      code, retry, refused_window = ARGV[at + 3], retry_after(w, now), i
       break
     end
   end
@@ -32,43 +35,66 @@ if code == '' and at_once >= 0 and redis.call('ZCOUNT', KEYS[4], '(' .. text(now
 end
 
 local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-local returned = {}
-if first[2] and tonumber(first[2]) <= now then returned = expired(KEYS[4], now, 4) end
-local tables = 18 + 2 * tonumber(ARGV[17])
-local capped = ARGV[tables]
-local held
-if capped then
-  held = redis.call('HMGET', KEYS[3], meter, reserved_field, unpack(ARGV, tables + 1))
-else
-  held = redis.call('HMGET', KEYS[3], meter, reserved_field)
+local members, returned = {}, {}
+if first[2] and tonumber(first[2]) <= now then members, returned = expired(KEYS[4], now, 4) end
+local charges = 15 + 4 * of_windows
+local tables = charges + 3 * (of_period + of_day)
+local fields = tables + 1 + 2 * of_day
+local held = redis.call('HMGET', usage, unpack(ARGV, fields))
+local is_new, more, used = true, {}, {}
+
+local function check(place, key, meter, settled, waiting)
+  local units, quota = whole(ARGV[place]), tonumber(ARGV[place + 1])
+  local after = counted(key, meter, settled, waiting, returned) + units
+  if code == '' and quota >= 0 and after > quota then code = ARGV[place + 2] end
+  if after > LARGEST then refuse('counter would leave 2^53') end
+  used[#used + 1] = after - units
+  return units
 end
-local reserved = whole(held[2] or '0')
-for _, r in ipairs(returned) do
-  if r.usage == KEYS[3] and r.meter == meter then reserved = math.max(0, reserved - r.units) end
+
+for i = 1, of_period do
+  local meter, settled, waiting = ARGV[fields + 2 * i - 2], held[2 * i - 1], held[2 * i]
+  is_new = is_new and not settled and not waiting
+  more[meter] = (more[meter] or 0) + check(charges + 3 * i - 3, usage, meter, settled, waiting)
 end
-local used = whole(held[1] or '0') + reserved
-if code == '' and quota >= 0 and used + units > quota then code = ARGV[12] end
-if code == '' and capped and cap_is_passed(capped, ARGV, tables, held, meter, units, KEYS[3], returned) then
+local day_usage, day
+if of_day > 0 then
+  day_usage, day = day_of(usage, now)
+  member = string.gsub(member, '#', day)
+  local of_today = redis.call('HMGET', day_usage, unpack(ARGV, tables + 1, fields - 1))
+  for i = 1, of_day do
+    local place = charges + 3 * (of_period + i - 1)
+    check(place, day_usage, ARGV[tables + 2 * i - 1], of_today[2 * i - 1], of_today[2 * i])
+  end
+end
+if code == '' and ARGV[tables] ~= '' and cap_is_passed(ARGV[tables], ARGV, fields + 2 * of_period - 1, held, 2 * of_period, more, usage, returned) then
   code = 'spend_cap_reached'
 end
-if used + units > LARGEST then refuse('counter would leave 2^53') end
 
-local reply = {code == '' and 'OK' or 'REFUSED', now, epoch, used, code, retry, refused_window}
 if code ~= '' then
   local field = ARGV[1] .. ':' .. ARGV[2] .. ':' .. ARGV[3] .. ':' .. code
   local counter = refusal_counter(KEYS[6], now, field)
-  give_back(KEYS[4], returned)
+  give_back(KEYS[4], members, returned)
   count_refusal(counter, field, '1')
 else
   if not first[1] then redis.call('SCARD', KEYS[5]) end
-  give_back(KEYS[4], returned)
+  give_back(KEYS[4], members, returned)
   for _, w in ipairs(windows) do count_call(w) end
-  redis.call('HINCRBY', KEYS[3], reserved_field, ARGV[10])
-  if not held[1] and not held[2] then redis.call('PEXPIREAT', KEYS[3], usage_expiry) end
-  redis.call('ZADD', KEYS[4], expires, ARGV[13])
+  for i = 1, of_period do
+    redis.call('HINCRBY', usage, ARGV[fields + 2 * i - 1], ARGV[charges + 3 * i - 3])
+    used[i] = used[i] + tonumber(ARGV[charges + 3 * i - 3])
+  end
+  if is_new then redis.call('PEXPIREAT', usage, usage_expiry) end
+  for i = 1, of_day do
+    local units = ARGV[charges + 3 * (of_period + i - 1)]
+    redis.call('HINCRBY', day_usage, ARGV[tables + 2 * i], units)
+    redis.call('PEXPIRE', day_usage, 172800000)
+    used[of_period + i] = used[of_period + i] + tonumber(units)
+  end
+  redis.call('ZADD', KEYS[4], expires, member)
   if not first[1] then redis.call('SADD', KEYS[5], ARGV[1]) end
-  reply[4] = used + units
 end
+local reply = {code == '' and 'OK' or 'REFUSED', now, epoch, code, retry, refused_window, #used, unpack(used)}
 for i, w in ipairs(windows) do
   reply[#reply + 1] = math.max(0, w.limit - w.sum)
   reply[#reply + 1] = i == refused_window and retry or seconds_until(w, BUCKETS + 1, now)

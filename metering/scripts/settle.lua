@@ -1,39 +1,71 @@
--- Settling of one admitted call: the event into the stream, then the counters. Does nothing a second time.
+-- Settling of one admitted call: its events into the stream, then the counters. Does nothing a second time.
 -- Where the reservation is gone it is a new admission of the true size; quantity 0 always passes.
--- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 settled marker, 6 stream
--- ARGV: 1 reservation, 2 reserved units, 3 actual units, 4 meter, 5 event, 6 version, 7 quota (-1 none), 8 usage expiry (ms),
---       9 the spend cap's tables ('' none), 10 the fields of all priced meters, joined
+-- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 settled marker, 6 stream, 7.. windows whose weight is corrected
+-- ARGV: 1 reservation, 2 version, 3 usage expiry (ms), 4 admitted at, 5 charges of the period, 6 of the day, 7 windows, 8.. per
+--       charge, the day's last: meter, reserved units, actual units, quota (-1 none), event ('' none); per window: seconds,
+--       weight, true weight; then the spend cap's tables ('' none) and the fields of all priced meters
 if redis.call('EXISTS', KEYS[5]) == 1 then return {'DONE', ''} end
-local reserved, units, quota = whole(ARGV[2]), whole(ARGV[3]), tonumber(ARGV[7])
-local meter, reserved_field, usage_expiry = ARGV[4], 'r' .. ARGV[4], whole(ARGV[8]) and ARGV[8]
+local usage, usage_expiry, of_period = KEYS[3], whole(ARGV[3]) and ARGV[3], tonumber(ARGV[5])
+local in_all, of_windows = of_period + tonumber(ARGV[6]), tonumber(ARGV[7])
+local windows = 8 + 5 * in_all
+local tables = windows + 3 * of_windows
 local shard = redis.call('HMGET', KEYS[2], 'epoch', 'seq')
 if not shard[1] then return {'NOSTATE', ''} end
 local open = redis.call('ZSCORE', KEYS[4], ARGV[1])
-local held = redis.call('HMGET', KEYS[3], meter, reserved_field)
-local settled, held_back = whole(held[1] or '0'), whole(held[2] or '0')
-local own = open and math.min(reserved, held_back) or 0
+local seq = whole(shard[2] or '0')
+local writes, more, is_checked = {}, nil, open
 
-if units > 0 and not open then
-  local version = redis.call('HGET', KEYS[1], 'v')
-  if not version then return {'NOSTATE', ''} end
-  if tonumber(version) > tonumber(ARGV[6]) then return {'EXPIRED', ''} end
+for i = 1, in_all do
+  local at = 3 + 5 * i
+  local meter, reserved, units, quota = ARGV[at], whole(ARGV[at + 1]), whole(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local key = i > of_period and day_of(usage, tonumber(ARGV[4])) or usage
+  local held = redis.call('HMGET', key, meter, 'r' .. meter)
+  local settled, waiting = whole(held[1] or '0'), whole(held[2] or '0')
+  local own = open and math.min(reserved, waiting) or 0
+  if units > 0 and not is_checked then
+    local version = redis.call('HGET', KEYS[1], 'v')
+    if not version then return {'NOSTATE', ''} end
+    if tonumber(version) > tonumber(ARGV[2]) then return {'EXPIRED', ''} end
+    is_checked = true
+  end
+  if units > own then
+    if quota >= 0 and settled + waiting - own + units > quota then return {'EXPIRED', ''} end
+    more = more or {}
+    if i <= of_period then more[meter] = (more[meter] or 0) + units - own end
+  end
+  if settled + waiting + units > LARGEST then refuse('counter would leave 2^53') end
+  writes[i] = {key = key, meter = meter, own = own, units = units, is_new = not held[1] and not held[2]}
 end
-if units > own and quota >= 0 and settled + held_back - own + units > quota then return {'EXPIRED', ''} end
-if units > own and ARGV[9] ~= '' then
-  local fields = {}
-  for name in string.gmatch(ARGV[10], '%S+') do fields[#fields + 1] = name end
-  held = redis.call('HMGET', KEYS[3], meter, reserved_field, unpack(fields))
-  if cap_is_passed(ARGV[9], fields, 0, held, meter, units - own, KEYS[3], {}) then return {'EXPIRED', ''} end
+if more and ARGV[tables] ~= '' then
+  local held = ARGV[tables + 1] and redis.call('HMGET', usage, unpack(ARGV, tables + 1)) or {}
+  if cap_is_passed(ARGV[tables], ARGV, tables, held, 0, more, usage, {}) then return {'EXPIRED', ''} end
 end
-if settled + held_back + units > LARGEST then refuse('counter would leave 2^53') end
-local seq = text(whole(shard[2] or '0') + 1)
+local weights = {}
+for i = 1, of_windows do
+  local at = windows + 3 * (i - 1)
+  weights[i] = weight_writes(KEYS[6 + i], tonumber(ARGV[at]), tonumber(ARGV[4]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]))
+end
 
 -- The first write: a key of another type fails here, before anything moved.
-redis.call('XADD', KEYS[6], '*', 'e', ARGV[5], 'q', shard[1] .. ':' .. seq)
-redis.call('HINCRBY', KEYS[2], 'seq', '1')
-if units > 0 then redis.call('HINCRBY', KEYS[3], meter, ARGV[3]) end
-if own > 0 then redis.call('HINCRBY', KEYS[3], reserved_field, own == reserved and '-' .. ARGV[2] or text(-own)) end
-if units > 0 and not held[1] and not held[2] then redis.call('PEXPIREAT', KEYS[3], usage_expiry) end
+local events = 0
+for i = 1, in_all do
+  local event = ARGV[7 + 5 * i]
+  if event ~= '' then
+    events = events + 1
+    redis.call('XADD', KEYS[6], '*', 'e', event, 'q', shard[1] .. ':' .. text(seq + events))
+  end
+end
+redis.call('HINCRBY', KEYS[2], 'seq', text(events))
+for i, w in ipairs(writes) do
+  if w.units > 0 then redis.call('HINCRBY', w.key, w.meter, ARGV[5 + 5 * i]) end
+  if w.own > 0 then redis.call('HINCRBY', w.key, 'r' .. w.meter, text(-w.own)) end
+  if w.units > 0 and w.is_new then
+    if i > of_period then redis.call('PEXPIRE', w.key, 172800000) else redis.call('PEXPIREAT', w.key, usage_expiry) end
+  end
+end
 if open then redis.call('ZREM', KEYS[4], ARGV[1]) end
 redis.call('SET', KEYS[5], '1', 'PX', '600000')
-return {'SETTLED', seq}
+for i, changes in ipairs(weights) do
+  for _, change in ipairs(changes) do redis.call('SETRANGE', KEYS[6 + i], change[1], change[2]) end
+end
+return {'SETTLED', text(seq + events)}

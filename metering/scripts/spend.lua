@@ -13,25 +13,14 @@ local function segment_cost(over, base, num, den)
   return base + product + ceil((over - steps * den) * num / den)
 end
 
--- Units that expired reservations of one meter held: they no longer count.
-local function returned_units(returned, usage, meter)
-  local units = 0
-  for _, r in ipairs(returned) do
-    if r.usage == usage and r.meter == meter then units = units + r.units end
-  end
-  return units
-end
-
--- Whether usage costs more than the cap with `more` units of the call's meter. `held`: the counters, first those of the call's
--- meter. The dearer of both sums counts: exact amounts, and lines rounded half up as statements do.
-local function cap_is_passed(tables, fields, before, held, meter, more, usage, returned)
+-- Whether usage costs more than the cap with `more` units (by meter). `held`: the counters, those of `fields` from
+-- `held[skipped + 1]` on. The dearer of both sums counts: exact amounts, and lines rounded half up as statements do.
+local function cap_is_passed(tables, fields, before, held, skipped, more, usage, returned)
   local cap, at = unpack_doubles('>d', tables)
   local exact, rounded = 0, 0
   for i = 1, #fields - before, 2 do
-    local name, settled, reserved = fields[before + i], held[i + 2], held[i + 3]
-    local units, waiting = settled and whole(settled) or 0, reserved and whole(reserved) or 0
-    if returned[1] then waiting = math.max(0, waiting - returned_units(returned, usage, name)) end
-    units = units + waiting + (name == meter and more or 0)
+    local name = fields[before + i]
+    local units = counted(usage, name, held[skipped + i], held[skipped + i + 1], returned) + (more[name] or 0)
 
     local lines, maximum, segments
     lines, maximum, segments, at = unpack_doubles('>ddd', tables, at)

@@ -11,8 +11,8 @@ local function older_counts(key)
   return older
 end
 
-local function read_window(key, seconds, limit, now)
-  local w = {key = key, seconds = seconds, limit = limit, bucket = floor(now * 3 / (seconds * WIDTH)), sum = 0, count = 0}
+local function read_window(key, seconds, limit, weight, now)
+  local w = {key = key, seconds = seconds, limit = limit, weight = weight, bucket = floor(now * 3 / (seconds * WIDTH)), sum = 0, count = 0}
   local head = redis.call('GETRANGE', key, 0, 15)
   if #head == 0 then
     w.older = string.rep(ZERO, BUCKETS)
@@ -37,8 +37,9 @@ local function read_window(key, seconds, limit, now)
   return w
 end
 
+-- Counts as much as the call weighs: 1, or its tokens.
 local function count_call(w)
-  w.sum, w.count = w.sum + 1, w.count + 1
+  w.sum, w.count = w.sum + w.weight, w.count + w.weight
   if w.older then
     redis.call('SET', w.key, pack('>dI4I4', w.bucket, w.sum, w.count) .. w.older, 'PX', text(w.seconds * 2000))
   else
@@ -51,10 +52,10 @@ local function seconds_until(w, ahead, now)
   return ceil((ceil((w.bucket + ahead) * w.seconds * WIDTH / 3) - now) / 1000000)
 end
 
--- Seconds until one more call fits, when none is admitted meanwhile.
+-- Seconds until the call fits, when none is admitted meanwhile.
 local function retry_after(w, now)
   local older = w.older or older_counts(w.key)
-  local left = w.sum + 1 - w.limit
+  local left = w.sum + w.weight - w.limit
   for age = BUCKETS, 1, -1 do
     left = left - unpack4('>I4', older, age * 4 - 3)
     if left <= 0 then return seconds_until(w, BUCKETS + 1 - age, now) end

@@ -3,6 +3,7 @@
 import random
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,18 +13,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    consumes,
     initialize,
     invariant,
     rule,
     run_state_machine_as_test,
 )
 
+from core.ids import new_nonce
 from core.redis_layout import refusals_key, reservations_key, stream_key, usage_key
 from metering.calls import (
     Admission,
+    Charge,
+    Extended,
+    Reservation,
     Settlement,
+    Settling,
     TrackedEvent,
+    Weighted,
     admit_call,
+    extend_call,
     release_call,
     renew_call,
     settle_call,
@@ -180,6 +189,18 @@ REQUESTS = st.builds(
     concurrency=st.sampled_from([-1, -1, -1, 2]),
     spend=st.sampled_from([None, None, *SPENDS]),
 )
+# Calls with more than one charge: tokens beside money, a limit of the day, tokens a minute.
+FURTHER = st.sampled_from([(), (Charge(22, 4, 9),), (Charge(22, 1), Charge(23, 5, 7, "tokens_used"))])
+DAILY = st.sampled_from([(), (Charge(23, 3, 8, "daily_token_limit_reached"),)])
+WEIGHTED = st.sampled_from(
+    [(), (Weighted("tokens", 60, 9, 4, "token_rate_limited"),), (Weighted("tokens", 10, 20, 7), Weighted("route:1", 60, 2, 1))]
+)  # fmt: skip
+MODEL_CALLS = st.builds(
+    lambda request, further, daily, weighted: replace(
+        request, meter_id=2, further=further, daily=daily, weighted=weighted
+    ),
+    REQUESTS, FURTHER, DAILY, WEIGHTED,
+)  # fmt: skip
 
 
 class DoorMachine(RuleBasedStateMachine):
@@ -187,6 +208,7 @@ class DoorMachine(RuleBasedStateMachine):
 
     client: "redis.Redis"
     admissions = Bundle("admissions")
+    model_calls = Bundle("model_calls")  # (admission, its reservation, when)
 
     @initialize()
     def begin(self) -> None:
@@ -209,6 +231,55 @@ class DoorMachine(RuleBasedStateMachine):
         answer = run_at(self.engine, admit_call(request), self.now)
         assert answer == self.model.admit(request, now_us=self.now)
         return request
+
+    @rule(target=model_calls, request=MODEL_CALLS)
+    def admit_model_call(self, request: Admission) -> tuple[Admission, Reservation, int]:
+        self.admit(request)
+        return request, request.reserved_at(self.now), self.now
+
+    @rule(call=consumes(model_calls), tokens=st.sampled_from([0, 1, 4, 8]), events=st.integers(0, 2))
+    def settle_model_call(self, call: tuple[Admission, Reservation, int], tokens: int, events: int) -> None:
+        request, reservation, at = call
+        charges = (*request.charges, *request.daily)
+        settled = [Settling(tokens + n, b"{}" if n < events else b"") for n in range(len(charges))]
+        weights = {w.name: (w.weight, tokens) for w in request.weighted if w.name == "tokens"}
+        settlement = Settlement.of_all(request, reservation, settled, at_us=at, weights=weights)
+        assert self.engine.run(settle_call(settlement)) == self.model.settle(settlement)
+        self.same_windows(request)
+
+    @rule(target=model_calls, call=consumes(model_calls), units=st.integers(0, 4))
+    def extend_model_call(
+        self, call: tuple[Admission, Reservation, int], units: int
+    ) -> tuple[Admission, Reservation, int]:
+        request, reservation, at = call
+        more = replace(
+            request,
+            units=units,
+            further=tuple(replace(c, units=units) for c in request.further),
+            daily=tuple(replace(c, units=units) for c in request.daily),
+            weighted=tuple(replace(w, weight=units) for w in request.weighted if w.name == "tokens"),
+        )
+        answer = run_at(self.engine, extend_call(more, reservation, admitted_at_us=at), self.now)
+        assert answer == self.model.extend(more, reservation, admitted_at_us=at, now_us=self.now)
+        if not answer.is_reserved:
+            return call
+        longer = reservation.with_more((*more.charges, *more.daily))
+        if units:
+            again = run_at(self.engine, extend_call(more, reservation, admitted_at_us=at), self.now)
+            assert again == Extended(True, self.now, "")  # a repetition reserves nothing
+        return request, longer, at
+
+    def same_windows(self, request: Admission) -> None:
+        """What the windows still allow, asked with a call of no weight that the closed door of a script refuses."""
+        asked = replace(
+            request,
+            weighted=tuple(replace(w, weight=0, limit=10**6) for w in request.weighted),
+            nonce=new_nonce(),
+        )
+        asked = replace(
+            asked, units=0, quota=0, spend=None, further=(Charge(99, 1, 0),), daily=(), concurrency=-1
+        )
+        self.admit(asked)
 
     @rule(request=admissions, units=st.sampled_from([0, 1, 3, 6]))
     def settle(self, request: Admission, units: int) -> None:
@@ -255,7 +326,12 @@ class DoorMachine(RuleBasedStateMachine):
     def reserved_is_the_sum_of_open_reservations(self) -> None:
         for name, usage in self.model.usage.items():
             held = self.model.reservations[name[0]]
-            mine = [r.units for r in held if (r.org_id, r.mode, r.period_id, r.meter_id) == name]
+            mine = [
+                units
+                for r in held
+                for period, meter, units in ((f"{r.period_id}", r.meter_id, r.units), *r.further)
+                if (r.org_id, r.mode, period, meter) == name
+            ]
             assert usage.reserved == sum(mine)
 
     @invariant()

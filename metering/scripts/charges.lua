@@ -1,0 +1,21 @@
+-- Units that expired reservations of one counter held: they no longer count.
+local function returned_units(returned, usage, meter)
+  local units = 0
+  for _, part in ipairs(returned) do
+    if part.usage == usage and part.meter == meter then units = units + part.units end
+  end
+  return units
+end
+
+-- Settled and reserved units of one counter.
+local function counted(usage, meter, settled, waiting, returned)
+  waiting = whole(waiting or '0')
+  if returned[1] then waiting = math.max(0, waiting - returned_units(returned, usage, meter)) end
+  return whole(settled or '0') + waiting
+end
+
+-- The usage key of the day that holds this moment, beside that of a period; and the day's name.
+local function day_of(usage, now)
+  local day = 'd' .. text(floor(now / 86400000000))
+  return (string.gsub(usage, '[^:]+$', day)), day
+end
