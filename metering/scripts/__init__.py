@@ -24,6 +24,17 @@ _PARTS = {
     "refuse": ("clock", "numbers", "refusals"),
     "cut": (),
     "correct": ("numbers",),
+    "verify": (
+        "dry_run",
+        "clock",
+        "numbers",
+        "windows",
+        "reservations",
+        "refusals",
+        "spend",
+        "admit()",
+        "settle()",
+    ),
 }
 NAMES = tuple(_PARTS)
 
@@ -54,4 +65,8 @@ def script(name: str) -> Script:
 
 
 def _read(name: str) -> str:
+    """A part's source; `name()` is a whole script as a function of its keys and arguments, so that another can run it."""
+    if name.endswith("()"):
+        name = name.removesuffix("()")
+        return f"local function {name}(KEYS, ARGV)\n{_read(name)}\nend"
     return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,26 @@
+-- A key that somebody else's door asks about: what admission would say, or (with a claim) a call that is over when it is
+-- asked for, admitted and settled at once and only once for its id. An id that was charged before is only looked at.
+-- KEYS: 1 stream, 2 settled marker, 3 claim, 4.. those of admit
+-- ARGV: 1 life of a claim (ms; 0 looks only), 2 event up to its id, 3 up to its time, 4 to its end, 5.. those of admit
+local life = whole(ARGV[1])
+local is_known = life > 0 and redis.call('EXISTS', KEYS[3]) == 1
+is_dry = life == 0 or is_known
+local keys, args = {}, {}
+for i = 4, #KEYS do keys[i - 3] = KEYS[i] end
+for i = 5, #ARGV do args[i - 4] = ARGV[i] end
+
+local reply = admit(keys, args)
+if is_known then reply[#reply + 1] = 'KNOWN' end
+if is_dry or reply[1] ~= 'OK' then return reply end
+
+local now = tonumber(reply[2])
+local milliseconds = floor(now / 1000)
+local time_of_id = format('%08x-%04x', floor(milliseconds / 65536), milliseconds % 65536)
+local event = ARGV[2] .. time_of_id .. ARGV[3] .. text(now) .. ARGV[4]
+local settled = settle(
+  {keys[1], keys[2], keys[3], keys[4], KEYS[2], KEYS[1]},
+  {args[13], args[10], args[10], args[9], event, args[4], args[11], args[15], '', ''}
+)
+if settled[1] ~= 'SETTLED' then refuse('an admission was not settled') end
+redis.call('SET', KEYS[3], '1', 'PX', ARGV[1])
+return reply
