@@ -1,6 +1,7 @@
 """All settings of Farebox, from the environment (.env is read; .env.example lists every variable)."""
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -272,6 +273,22 @@ GATEWAY_LOG_CALLS = env.bool(
 )  # a line for every call, not only for failed ones
 UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True)
 WEBHOOK_ALLOW_PRIVATE = env.bool("FAREBOX_WEBHOOK_ALLOW_PRIVATE", default=False)
+
+# --- other gateways (docs/forward-auth.md) ------------------------------------------------------------------------
+# Addresses and networks of gateways that may ask for their clients; empty: none.
+FORWARD_AUTH_FROM: list[str] = env.list("FAREBOX_FORWARD_AUTH_FROM", default=[])
+# A call whose end was to be reported and was not within so many seconds is billed, or free.
+FORWARD_AUTH_REPORT_SECONDS = env.int("FAREBOX_FORWARD_AUTH_REPORT_SECONDS", default=300)
+FORWARD_AUTH_UNREPORTED = env.str("FAREBOX_FORWARD_AUTH_UNREPORTED", default="billed")
+for _network in FORWARD_AUTH_FROM:
+    try:
+        ip_network(_network, strict=False)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"FAREBOX_FORWARD_AUTH_FROM: {error}.") from error
+if not 1 <= FORWARD_AUTH_REPORT_SECONDS <= 540 or FORWARD_AUTH_UNREPORTED not in ("billed", "free"):
+    raise ImproperlyConfigured(
+        "FAREBOX_FORWARD_AUTH_REPORT_SECONDS is 1 to 540, FAREBOX_FORWARD_AUTH_UNREPORTED is billed or free."
+    )
 
 # --- billing -----------------------------------------------------------------------------------------------------
 # A statement is final this long after its period's end: usage that comes later is billed with the next one.

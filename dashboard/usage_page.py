@@ -44,6 +44,7 @@ REASONS = {
     "client_error": "bad request",
     "client_gone": "client left",
     "expired": "not settled in time",
+    "unreported": "its end was not reported",
     "filtered": "outside the meter's filter",
 }
 CORRECTIONS = {"correction": "a correction", "void": "a void"}  # they change what is charged

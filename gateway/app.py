@@ -15,6 +15,9 @@ import structlog  # noqa: E402
 from core.request_id import new_request_id  # noqa: E402
 from gateway.call import Call, CallRefused, Exchange, admit, entitlement  # noqa: E402
 from gateway.caller import Callers, Refused  # noqa: E402
+from gateway.dialects import PREFIX as FORWARD_AUTH  # noqa: E402
+from gateway.followed import Followed, OwnersShelf, load_shelf  # noqa: E402
+from gateway.forward_auth import ForwardAuth  # noqa: E402
 from gateway.headers import find_header, header_fault  # noqa: E402
 from gateway.health import answer_health  # noqa: E402
 from gateway.problems import (  # noqa: E402
@@ -33,6 +36,8 @@ from gateway.recorder import Recorder  # noqa: E402
 from gateway.routes import RouteEntry, has_dot_segments  # noqa: E402
 from gateway.snapshot import Catalogue  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
+from gateway.verify import PATH as VERIFY  # noqa: E402
+from gateway.verify import Verifier  # noqa: E402
 from keys.records import KeyRecord  # noqa: E402
 from metering.answers import (  # noqa: E402
     METERING_UNAVAILABLE,
@@ -52,6 +57,9 @@ class Gateway:
     def __init__(self) -> None:
         self.catalogue = Catalogue()
         self.callers = Callers()
+        self.shelf = Followed(load_shelf, OwnersShelf())
+        self.verifier = Verifier(self.catalogue, self.callers, self.shelf)
+        self.forward_auth = ForwardAuth(self.callers, self.find_route)
         self._recorder: Recorder | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -80,11 +88,15 @@ class Gateway:
             ),
         )
         await self.catalogue.start()
+        await self.shelf.start()
         self._recorder.start()
+        self.forward_auth.start(self._recorder)
 
     async def stop(self) -> None:
         """Settle what is under way, then close."""
         await self.catalogue.stop()
+        await self.shelf.stop()
+        await self.forward_auth.stop()
         if self._recorder is not None:
             await self._recorder.stop()
             await self._recorder.engine.aclose()
@@ -129,6 +141,12 @@ class Gateway:
         headers, started_at = scope["headers"], time.monotonic()
         if fault := header_fault(headers):
             return _FAULTS[fault]
+        if raw_path == VERIFY:
+            return await self.verifier.answer(
+                headers, scope["method"], receive, send, recorder=self.recorder, request_id=request_id
+            )
+        if raw_path.startswith(FORWARD_AUTH):
+            return await self.forward_auth.answer(scope, send, raw_path, request_id)
         if find_header(headers, b"upgrade") is not None:
             return UPGRADE_REFUSED
         client = scope.get("client")

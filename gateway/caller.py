@@ -56,7 +56,10 @@ class Callers:
 
     async def identify(self, headers: RawHeaders, address: str) -> tuple[bytes, KeyRecord]:
         """The key's hash and record. Raises Refused."""
-        key = presented_key(headers)
+        return await self.identify_key(presented_key(headers), address)
+
+    async def identify_key(self, key: str | None, address: str) -> tuple[bytes, KeyRecord]:
+        """The same for a key that did not come in a header; `address` is whose guesses are counted. Raises Refused."""
         if key is None:
             raise Refused(MISSING_KEY)
         if not is_well_formed(key):

@@ -61,6 +61,11 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._timer is None:
                 self._start_timer()
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        # Who holds the connection: uvicorn puts what trusted proxies say into `client`.
+        self.scope["state"]["peer"] = self.client[0] if self.client else ""
+
     def on_headers_complete(self) -> None:
         self._in_head, self._unread = False, 0
         self._stop_timer()

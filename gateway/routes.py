@@ -68,8 +68,18 @@ class RouteTable:
 
     def __init__(self, entries: Iterable[RouteEntry] = ()) -> None:
         self._by_product: dict[str, list[RouteEntry]] = {}
+        self._by_id: dict[str, RouteEntry] = {}
         for entry in entries:
             self._by_product.setdefault(entry.product_slug, []).append(entry)
+            self._by_id[entry.public_id] = entry
+
+    def find_by_id(self, public_id: str) -> RouteEntry | None:
+        """The route with this public id."""
+        return self._by_id.get(public_id)
+
+    def has_product(self, slug: str) -> bool:
+        """Whether a product of this name has routes."""
+        return slug in self._by_product
 
     def find(self, method: str, raw_path: str) -> Match | None:
         """The first route that fits method and path. None: no such product or path; no route: another method."""

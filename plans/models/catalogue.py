@@ -11,6 +11,7 @@ from core.ids import public_id
 
 SLUG = RegexValidator(r"^[a-z0-9][a-z0-9_-]*$", "Lower case letters, digits, hyphen and underscore.")
 FEATURE = RegexValidator(r"^[a-z][a-z0-9_]*$", "Lower case letters, digits and underscore.")
+RESERVED_SLUGS = ("api",)  # paths of the gateway itself
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -136,6 +137,10 @@ class Product(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if self.slug in RESERVED_SLUGS:
+            raise ValidationError({"slug": "The gateway has addresses of its own below this name."})
 
 
 class Route(models.Model):
