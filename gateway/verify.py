@@ -142,13 +142,12 @@ class Verifier:
         return Asked(target, meter, route, product, sized.reason)
 
     def _meter(self, question: Question, route: RouteEntry | None) -> Meter | None:
-        if route is not None:
-            return self.shelf.value.meters_by_id.get(route.target.meter_id)
-        if not question.meter:
+        shelf = self.shelf.value
+        if route is None and not question.meter:
             return None
-        meter = self.shelf.value.meters.get(question.meter)
+        meter = shelf.meters_by_id.get(route.target.meter_id) if route else shelf.meters.get(question.meter)
         if meter is None:
-            raise invalid("meter", "there is no such meter that calls can count on.")
+            raise invalid("route" if route else "meter", "there is no such meter that calls can count on.")
         return meter
 
 
