@@ -27,6 +27,7 @@ servers: env ## only PostgreSQL and Valkey
 
 test: env-dev ## all tests with branch coverage (ARGS="tests/keys -k revoked")
 	@deploy/local/chromium.sh
+	@deploy/local/outer_gateways.sh
 	@$(PY) -m pytest -n 2 --cov --cov-branch --cov-report=term $(ARGS)
 
 bench: env-dev ## measure the doors: one figure a line

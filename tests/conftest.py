@@ -273,6 +273,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             f"{len(skipped)} browser tests did not run, because Chromium is missing: `apt-get install chromium`.",
             red=True,
         )
+    others = {str(one.longrepr).rpartition("NOT RUN: ")[2].strip("'\") ") for one in terminalreporter.stats.get("skipped", [])
+              if "NOT RUN: " in str(one.longrepr) and one not in skipped}  # fmt: skip
+    if others:
+        terminalreporter.section("TESTS NOT RUN", sep="!", red=True, bold=True)
+        for reason in sorted(others):
+            terminalreporter.line(reason, red=True)
 
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run stops its servers too

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs Debian's nginx and Caddy for the tests of other people's gateways when they are missing and we may; never fails: the
+# run says what did not run. Their services are not started: the tests start servers of their own.
+set -u
+PATH=$PATH:/usr/sbin:/sbin
+missing=()
+for name in nginx caddy; do command -v "$name" >/dev/null || missing+=("$name"); done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+  echo "${missing[*]}: missing, and only root can install them (apt-get install ${missing[*]}): their tests will not run." >&2
+  exit 0
+fi
+echo "Installing ${missing[*]} for the tests of other gateways ..."
+log=$(mktemp)
+policy=/usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive
+[ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && trap 'rm -f "$policy"' EXIT; }
+apt-get update -q >"$log" 2>&1 </dev/null
+for name in "${missing[@]}"; do # one by one: where Debian lacks one, the other is installed
+  if ! apt-get install -y -q --no-install-recommends "$name" >"$log" 2>&1 </dev/null; then
+    tail -n 5 "$log" >&2
+    echo "$name could not be installed: its tests will not run." >&2
+  fi
+done
+rm -f "$log"
