@@ -27,6 +27,7 @@ from deploy.local.ports import free_port
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 3
 PARTS = ("reports", "statements")  # each fills servers of its own
+OWNER_KEY = "owner-key-of-the-benchmark"
 UVICORN = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 
 
@@ -38,6 +39,7 @@ class Target:
     url: str
     headers: dict[str, str]
     pid: int
+    body: str = ""
     rounds: list[Load] = field(default_factory=list)
 
     def middle(self, figure: str) -> float:
@@ -130,14 +132,17 @@ def start_all(stack: ExitStack) -> list[Target]:
     gateway = stack.enter_context(
         serving(["uvicorn", "gateway.app:app", *_port(gateway_url), *UVICORN, "--http", "gateway.protocol:GuardedProtocol"],
                 f"{gateway_url}/readyz",
-                DJANGO_SETTINGS_MODULE="config.settings")
+                DJANGO_SETTINGS_MODULE="config.settings", ADMIN_API_KEY=OWNER_KEY)
     )  # fmt: skip
     web_url, web = stack.enter_context(serving_web())
     bare_url, bare = stack.enter_context(serving_web(BENCH_HEALTH_CHECKS="0"))
     bearer, api_key = {"Authorization": f"Bearer {key}"}, {"Authorization": f"Api-Key {peer_key}"}
+    owner = {"Authorization": f"Bearer {OWNER_KEY}", "Content-Type": "application/json"}
+    question = f'{{"key":"{key}","product":"bench","path":"/answer"}}'
     return [
         Target("upstream", f"{upstream_url}/answer", {}, upstream),
         Target("gateway", f"{gateway_url}/bench/answer", bearer, gateway),
+        Target("verify", f"{gateway_url}/api/keys/verify", owner, gateway, question),
         Target("drf", f"{web_url}/ours", bearer, web),
         Target("api_key_package", f"{web_url}/peer", api_key, web),
         Target("api_key_package_no_health_checks", f"{bare_url}/peer", api_key, bare),
@@ -162,14 +167,15 @@ def main() -> None:
     with ExitStack() as stack:
         targets = start_all(stack)
         for target in targets:
-            load(target.url, target.headers, 1)  # warm
+            load(target.url, target.headers, 1, body=target.body)  # warm
         for _ in range(ROUNDS):
             for target in targets:
-                target.rounds.append(load(target.url, target.headers, seconds))
+                target.rounds.append(load(target.url, target.headers, seconds, body=target.body))
         for target in targets:
             target.report()
-    upstream, gateway, drf, package, bare = (target.middle("calls") for target in targets)
+    upstream, gateway, verify, drf, package, bare = (target.middle("calls") for target in targets)
     print(f"gateway_vs_upstream {gateway / upstream:.3f} ratio")
+    print(f"verify_vs_bare_asgi {verify / upstream:.3f} ratio")
     print(f"drf_vs_api_key_package {drf / package:.2f} ratio")
     print(f"drf_vs_api_key_package_no_health_checks {drf / bare:.2f} ratio", flush=True)
     subprocess.run([sys.executable, "benchmarks/scripts.py"], cwd=ROOT, check=True)

@@ -7,6 +7,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from statistics import quantiles
+from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 
 CONNECTIONS = 32
@@ -26,17 +27,21 @@ class CallsFailed(Exception):
     """Some answers were not 2xx: the figures would mean something else."""
 
 
-def load(url: str, headers: dict[str, str], seconds: float) -> Load:
-    """Call it as fast as it answers. Raises CallsFailed."""
+def load(url: str, headers: dict[str, str], seconds: float, *, body: str = "") -> Load:
+    """Call it as fast as it answers; with a body by POST. Raises CallsFailed."""
     if wrk := shutil.which("wrk"):
-        return _by_wrk(wrk, url, headers, seconds)
-    return asyncio.run(_by_clients(url, headers, seconds))
+        return _by_wrk(wrk, url, headers, seconds, body)
+    return asyncio.run(_by_clients(url, headers, seconds, body))
 
 
-def _by_wrk(wrk: str, url: str, headers: dict[str, str], seconds: float) -> Load:
+def _by_wrk(wrk: str, url: str, headers: dict[str, str], seconds: float, body: str = "") -> Load:
     lines = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency", *lines, url]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency", *lines]
+    with NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(f"wrk.method, wrk.body = 'POST', [[{body}]]" if body else "")
+        script.flush()
+        command += ["-s", script.name] if body else []
+        output = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output or "Socket errors" in output:
         raise CallsFailed(f"{url}: {output}")
     calls = re.search(r"Requests/sec:\s+([\d.]+)", output)
@@ -50,10 +55,12 @@ def _percentile(output: str, share: int) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-async def _by_clients(url: str, headers: dict[str, str], seconds: float) -> Load:
+async def _by_clients(url: str, headers: dict[str, str], seconds: float, body: str = "") -> Load:
     parts, times = urlsplit(url), list[float]()
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{lines}\r\n".encode()
+    first = f"{'POST' if body else 'GET'} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{lines}"
+    length = f"Content-Length: {len(body.encode())}\r\n" if body else ""
+    request = f"{first}{length}\r\n{body}".encode()
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(CONNECTIONS):

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 PURPOSE = "reservation"
 DOOR = "forward"
-CLIENT_CLOSED = 499  # what nginx says of a client that left before there was an answer
+CLIENT_GONE = (0, 499)  # what nginx says of a client that left before there was an answer
 LOOK_SECONDS = 1.0
 
 
@@ -106,10 +106,8 @@ class Pending:
 
     def outcome(self, status: int, *, duration_us: int = 0, bytes_in: int = 0, bytes_out: int = 0) -> Outcome:
         """What a reported status means for the bill."""
-        if status == CLIENT_CLOSED:
+        if status in CLIENT_GONE:
             reason = "client_gone"
-        elif status < 100:  # the other gateway ended it without an answer
-            reason = "gateway_error"
         else:
             reason = billing_reason(status, bill_client_errors=self.bill_client_errors)
         return Outcome(status, reason, duration_us, bytes_in, bytes_out)

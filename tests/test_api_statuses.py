@@ -4,6 +4,7 @@ the document says, and its code stands on the page that problem documents link t
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from django.db import OperationalError, connection
 from django.http import HttpResponse
@@ -22,7 +23,9 @@ from metering.ledger import LOCK_CLASS
 from metering.models import Alert
 from plans.models import Route
 from plans.suspension import suspend_organization
+from tests.examples.processes import Answer
 from tests.factories import create_key, create_route
+from tests.gateway.kit import Process, wait_for
 from tests.metering.api_kit import Customer
 from tests.metering.test_ingest import OWNER, Reporter
 from tests.provoked_owner_api import OWNER_API, narrow
@@ -140,6 +143,39 @@ class World:
         return self.without_redis().correct(reported=False, event_id=event)
 
 
+class FromGateway:
+    """An answer of the gateway's, read like one of Django's test client."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.status_code, self.content, self.json = answer.status, answer.body, lambda: answer.json
+        self._headers = answer.headers
+
+    def __getitem__(self, name: str) -> str:
+        return self._headers[name.lower()]
+
+
+def _verify(
+    world: World, body: Any, *, owner: str = OWNER, media_type: str = "application/json", **environment: str
+) -> Any:
+    """Ask a gateway of its own about the customer's key."""
+    gateway = Process(**environment)
+    question = {"key": world.customer.issued.clear} | body if isinstance(body, dict) else body
+    headers = {"Authorization": f"Bearer {owner}", "Content-Type": media_type}
+    try:
+        wait_for(lambda: _is_alive(gateway), within=30)
+        answer = gateway.api.send("POST", "/api/keys/verify", body=orjson.dumps(question), headers=headers)
+        return FromGateway(answer)
+    finally:
+        gateway.stop()
+
+
+def _is_alive(gateway: Process) -> bool:
+    try:
+        return gateway.api.get("/livez").status == 200
+    except OSError:
+        return False
+
+
 Provoke = Callable[[World], Any]
 
 
@@ -251,6 +287,14 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
         400: lambda w: w.get("/api/billing/statements?cursor=stm_unknown"),
     },
     "get /api/billing/statements/{statement}": _look("/api/billing/statements/upcoming", "/api/billing/statements/unknown"),
+    "post /api/keys/verify": {
+        200: lambda w: _verify(w, {"meter": "api_calls", "charge": "order-1"}),
+        400: lambda w: _verify(w, {"meter": "nothing"}),
+        401: lambda w: _verify(w, {}, owner="wrong"),
+        413: lambda w: _verify(w, "x" * 20_000),
+        415: lambda w: _verify(w, {}, media_type="text/plain"),
+        503: lambda w: _verify(w, {}, REDIS_URL="redis://127.0.0.1:1/0"),
+    },
     **{name: _places(*paths) for name, paths in PLACES.items()},
     **OWNER_API,
 }  # fmt: skip

@@ -63,6 +63,7 @@ def test_each_endpoint_names_the_keys_it_takes(document: dict[str, Any]) -> None
     }  # fmt: skip
     assert taken["get /api/account/"] == [{"customerKey"}, {"customerKeyHeader"}]
     assert taken["get /api/v1/places/search"] == [{"customerKey"}, {"customerKeyHeader"}]
+    assert taken["post /api/keys/verify"] == [{"ownerKey"}, {"ownerKeyHeader"}]
     assert taken["post /api/usage/track"] == [{"ownerKey"}, {"ownerKeyHeader"}]
     assert schemes["staffToken"]["bearerFormat"] == "JWT"
     assert taken["post /api/admin/tenants"] == [{"staffToken"}, {"ownerKey"}, {"ownerKeyHeader"}]
