@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 
 PURPOSE = "reservation"
 DOOR = "forward"
-CLIENT_GONE = (0, 499)  # what nginx says of a client that left before there was an answer
+# What nginx says of a client that left before there was an answer: 499 in its log, 000 or 009 where it reports.
+CLIENT_CLOSED, FIRST_STATUS = 499, 100
 LOOK_SECONDS = 1.0
 
 
@@ -94,7 +95,7 @@ class Pending:
         known: dict[str, Any] = {}
         if outcome is not None:
             known = {
-                "status": outcome.status or None, "duration_us": outcome.duration_us, "bytes_in": outcome.bytes_in,
+                "status": outcome.status if outcome.status >= FIRST_STATUS else None, "duration_us": outcome.duration_us, "bytes_in": outcome.bytes_in,
                 "bytes_out": outcome.bytes_out,
             }  # fmt: skip
         return Event(
@@ -106,7 +107,7 @@ class Pending:
 
     def outcome(self, status: int, *, duration_us: int = 0, bytes_in: int = 0, bytes_out: int = 0) -> Outcome:
         """What a reported status means for the bill."""
-        if status in CLIENT_GONE:
+        if status == CLIENT_CLOSED or status < FIRST_STATUS:
             reason = "client_gone"
         else:
             reason = billing_reason(status, bill_client_errors=self.bill_client_errors)

@@ -166,7 +166,7 @@ def test_what_is_reported_is_what_is_billed(shop: Shop, gate: Process) -> None:
 
 @pytest.mark.parametrize(
     ("status", "quantity", "reason"),
-    [(304, 1, ""), (404, 0, "client_error"), (500, 0, "upstream_error"), (499, 0, "client_gone"), ("000", 0, "client_gone")],
+    [(304, 1, ""), (404, 0, "client_error"), (500, 0, "upstream_error"), (499, 0, "client_gone"), ("009", 0, "client_gone")],
 )  # fmt: skip
 def test_statuses_are_billed_as_at_our_own_gateway(
     shop: Shop, gate: Process, status: int | str, quantity: int, reason: str

@@ -148,9 +148,8 @@ def test_the_apis_own_errors_are_not_taken_for_refusals(shop: Shop, outer: Outer
 def test_the_apis_words_about_limits_are_replaced(shop: Shop, outer: Outer) -> None:
     """The API of the tests answers with a forged RateLimit and a forged request id."""
     customer = shop.customer()
-    request = (
-        f"GET /echo HTTP/1.1\r\nHost: a\r\nX-API-Key: {customer.issued.clear}\r\nConnection: close\r\n\r\n"
-    )
+    host, key = urlsplit(outer.api.url).netloc, customer.issued.clear
+    request = f"GET /echo HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {key}\r\nConnection: close\r\n\r\n"
     head = raw(outer.api.url, request.encode()).partition(b"\r\n\r\n")[0].lower()
     assert (head.count(b"\r\nratelimit:"), head.count(b"\r\nx-request-id:")) == (1, 1)
     assert b"forged" not in head
@@ -220,3 +219,4 @@ def test_a_client_that_leaves_nginx_is_reported_too(shop: Shop, gate: Process, t
         reasons = [wait_for(customer.events, within=8)[0]["reason"] for customer in (early, late)]
     assert reasons == ["client_gone", ""]
     assert [customer.only_event().get("status") for customer in (early, late)] == [None, 200]
+    assert '"GET /sleep/3 HTTP/1.1" 499 ' in (tmp_path / "access.log").read_text()
