@@ -143,9 +143,9 @@ class ForwardAuth:
             bytes_in=_whole(_text(headers, b"x-farebox-bytes-in")) or 0,
             bytes_out=_whole(_text(headers, b"x-farebox-bytes-out")) or 0,
         )  # fmt: skip
-        self.unreported.reported(pending)
         if not await settle(self.recorder, pending, outcome):
             return METERING_UNAVAILABLE
+        self.unreported.reported(pending)
         await _send_empty(send, 204, [("X-Request-Id", request_id)])
         return None
 

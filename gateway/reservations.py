@@ -29,6 +29,9 @@ DOOR = "forward"
 # What nginx says of a client that left before there was an answer: 499 in its log, 000 or 009 where it reports.
 CLIENT_CLOSED, FIRST_STATUS = 499, 100
 LOOK_SECONDS = 1.0
+GIVE_UP_SECONDS = (
+    45  # with the longest patience (540 s) within the 10 min for which a settled call is remembered
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +162,19 @@ class Unreported:
 
     async def look_once(self) -> int:
         """Settle those whose time is up, and those whose reservation could not be renewed: it was settled by a worker that
-        got the report (then this changes nothing), or it is gone. How many."""
+        got the report (then this changes nothing), or it is gone. How many; what Redis did not take is tried again."""
         at = self._clock()
         due = [
-            p for until, p in self._waiting.values() if until <= at or not self._recorder.holds(p.reservation)
+            (until, pending)
+            for until, pending in self._waiting.values()
+            if until <= at or not self._recorder.holds(pending.reservation)
         ]
-        for pending in due:
-            self.reported(pending)
         reason = "" if settings.FORWARD_AUTH_UNREPORTED == "billed" else "unreported"
-        await asyncio.gather(*(settle(self._recorder, pending, None, reason=reason) for pending in due))
-        return len(due)
+        answers = await asyncio.gather(*(settle(self._recorder, p, None, reason=reason) for _, p in due))
+        for (until, pending), is_settled in zip(due, answers, strict=True):
+            if is_settled or at > until + GIVE_UP_SECONDS:
+                self.reported(pending)
+        return sum(answers)
 
     async def _look(self) -> None:
         while True:

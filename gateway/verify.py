@@ -4,23 +4,23 @@ One round trip to Redis for an answer; a second one only where the worker's reco
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import orjson
 import structlog
 
-from core.clock import from_micros
 from core.ids import event_id, new_nonce
 from gateway.caller import Callers, Refused
+from gateway.decisions import Asked, Decided, Desk, facts, left, refused, standing
 from gateway.followed import Followed, OwnersShelf, owner_fault
-from gateway.headers import RawHeaders, encoded
+from gateway.headers import RawHeaders
 from gateway.problems import NOT_FOUND, method_not_allowed
 from gateway.proxy import Receive, Send
 from gateway.questions import BadQuestion, Question, invalid, read_question
 from gateway.recorder import Recorder
-from gateway.routes import RouteEntry, has_dot_segments
+from gateway.routes import RouteEntry
 from gateway.snapshot import Catalogue
 from keys.records import KeyRecord
 from metering import calls
@@ -28,26 +28,15 @@ from metering.admission import Target, admission, not_entitled
 from metering.answers import INVALID_KEY, KEY_EXPIRED, METERING_UNAVAILABLE, Refusal, limited
 from metering.events import Event
 from metering.measuring import Unmeasurable, measure
-from metering.verifying import SOURCE, Charge, Verified, charge_call, look_call
+from metering.verifying import SOURCE, Charge, Verified, charge_call
 from plans.door import Span
 from plans.models import Meter
 
 log = structlog.get_logger("gateway")
 
 PATH = "/api/keys/verify"
-Decided = calls.Admitted | calls.Refused
+_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 ATTEMPTS = 2  # the second with a newer record, or with the span of Redis' own time
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the key shall be used for: the route or product whose scopes and feature count, and the units of a meter."""
-
-    target: Target
-    meter: Meter | None = None
-    route: RouteEntry | None = None
-    product: str = ""
-    reason: str = ""
 
 
 class Verifier:
@@ -55,6 +44,7 @@ class Verifier:
 
     def __init__(self, catalogue: Catalogue, callers: Callers, shelf: Followed[OwnersShelf]) -> None:
         self.catalogue, self.callers, self.shelf = catalogue, callers, shelf
+        self._desk = Desk()
 
     async def answer(
         self, headers: RawHeaders, method: str, receive: Receive, send: Send, *, recorder: Recorder, request_id: str
@@ -82,22 +72,36 @@ class Verifier:
         try:
             key_hash, record = await self.callers.identify_key(question.key, question.address)
         except Refused as error:
-            return error.refusal if error.refusal.status == 503 else _refused(error.refusal)
-        asked = self._find_asked(question)
+            return error.refusal if error.refusal.status == 503 else refused(error.refusal)
+        asked = self._look_up(question)
         if isinstance(asked, Refusal):
-            return _refused(asked) | _facts(record)
-        try:
-            if _not_entitled(record, asked):
+            return refused(asked) | facts(record)
+        if _not_entitled(record, asked):
+            try:
                 record = await self.callers.at_most_a_second_old(key_hash, record)
-        except Refused as error:
-            return error.refusal if error.refusal.status == 503 else _refused(error.refusal)
-        if refusal := _not_entitled(record, asked):
-            if question.charge:
-                recorder.refuse(
-                    record.shard, record.organization_id, record.mode, record.key_id, refusal.code
-                )
-            return _refused(refusal) | _facts(record)
-        return await _Inquiry(question, asked, key_hash, record, request_id).run(self.callers, recorder)
+            except Refused as error:
+                return error.refusal if error.refusal.status == 503 else refused(error.refusal)
+            if refusal := _not_entitled(record, asked):
+                if question.charge:
+                    _count(recorder, record, refusal)
+                return refused(refusal) | facts(record)
+        inquiry = _Inquiry(question, asked, key_hash, record, request_id)
+        return await inquiry.run(self.callers, recorder, self._desk)
+
+    def _look_up(self, question: Question) -> Asked | Refusal:
+        """What the question names, remembered. Raises BadQuestion."""
+        q = question
+        self._desk.clear_unless(self.catalogue.table, self.shelf.value)
+        if q.units is not None:
+            return self._find_asked(q)
+        name = (q.route, q.product, q.method, q.path, q.meter, q.resource)
+        asked = self._desk.asked.get(name)
+        if asked is None:
+            found = self._find_asked(q)
+            if isinstance(found, Refusal):
+                return found
+            asked = self._desk.asked[name] = found
+        return asked
 
     def _find_asked(self, question: Question) -> Asked | Refusal:
         """What the question names. A path that is not on sale is a refusal, as at the gateway. Raises BadQuestion."""
@@ -115,9 +119,7 @@ class Verifier:
 
     def _find_path(self, question: Question) -> RouteEntry | Refusal:
         path = question.path.partition("?")[0]
-        match = None if has_dot_segments(path) else self.catalogue.table.find(
-            question.method, f"/{question.product}{path}"
-        )  # fmt: skip
+        match = self.catalogue.table.find(question.method, f"/{question.product}{path}")
         if match is None:
             return NOT_FOUND
         return match.route or method_not_allowed(match.allowed)
@@ -160,9 +162,8 @@ class _Inquiry:
     key_hash: bytes
     record: KeyRecord
     request_id: str
-    nonce: int = field(default_factory=new_nonce)
 
-    async def run(self, callers: Callers, recorder: Recorder) -> dict[str, Any] | Refusal:
+    async def run(self, callers: Callers, recorder: Recorder, desk: Desk) -> dict[str, Any] | Refusal:
         at_us = time.time_ns() // 1000
         for _ in range(ATTEMPTS):
             span = self.record.span_at(at_us)
@@ -172,10 +173,11 @@ class _Inquiry:
                 span = self.record.span_at(at_us)
                 if span is None:
                     return METERING_UNAVAILABLE
-            verified = await recorder.engine.run(self._call(span))
+            call, known = self._call(span, desk)
+            verified = await recorder.engine.run(call)
             match verified.answer:
                 case calls.Admitted() | calls.Refused() as answer:
-                    return self._document(answer, span, is_known=verified.is_known)
+                    return self._document(answer, known, is_known=verified.is_known)
                 case calls.Stale(now_us):
                     at_us = now_us
                     if refusal := await self._reload(callers):
@@ -194,21 +196,24 @@ class _Inquiry:
         except Refused as error:
             return error.refusal
         if record is None or record.revoked:
-            return _refused(INVALID_KEY)
+            return refused(INVALID_KEY)
         self.record = record
         refusal = _not_entitled(record, self.asked)
-        return _refused(refusal) | _facts(record) if refusal else None
+        return refused(refusal) | facts(record) if refusal else None
 
-    def _call(self, span: Span) -> calls.Call[Verified]:
-        request = admission(self.record, span, self.asked.target, nonce=self.nonce)
+    def _call(self, span: Span, desk: Desk) -> tuple[calls.Call[Verified], dict[str, Any]]:
+        """What to ask the script, and what is known of the key."""
         if not self.question.charge:
-            return look_call(request)
-        return charge_call(request, Charge(self._event(request)))
+            prepared = desk.prepare(self.key_hash, self.record, span, self.asked)
+            return prepared.call, prepared.facts
+        nonce = new_nonce()
+        request = admission(self.record, span, self.asked.target, nonce=nonce)
+        return charge_call(request, Charge(self._event(request, nonce))), standing(self.record, span)
 
-    def _event(self, request: calls.Admission) -> Event:
+    def _event(self, request: calls.Admission, nonce: int) -> Event:
         target, record = self.asked.target, self.record
         return Event(
-            id=event_id(0, self.nonce), occurred_at_us=0, organization_id=record.organization_id, mode=record.mode,
+            id=event_id(0, nonce), occurred_at_us=0, organization_id=record.organization_id, mode=record.mode,
             meter_id=target.meter_id, period_id=request.period_id, quantity=target.quantity, door=SOURCE,
             reason=self.asked.reason, api_key_id=record.key_id, product_id=target.product_id or None,
             route_id=target.route_id or None, source=SOURCE, external_id=self.question.charge,
@@ -216,38 +221,14 @@ class _Inquiry:
             properties={"resource": self.question.resource} if self.question.resource else None,
         )  # fmt: skip
 
-    def _document(self, answer: Decided, span: Span, *, is_known: bool) -> dict[str, Any]:
+    def _document(self, answer: Decided, known: dict[str, Any], *, is_known: bool) -> dict[str, Any]:
         document: dict[str, Any] = {"allowed": True, "code": "", "status": 200}
         if isinstance(answer, calls.Refused) and not is_known:
-            document = _refused(limited(answer))
-        document |= _facts(self.record) | {
-            "period": {"start": _iso(span.start_us), "end": _iso(span.end_us)},
-            "rate_limits": [
-                {
-                    "window_seconds": w.seconds, "limit": w.limit, "remaining": w.remaining, "reset_seconds": w.reset_s,
-                    "of": "key" if w.of_key else "organization",
-                }
-                for w in answer.windows
-            ],
-            "usage": self._usage(answer),
-            "warning": span.warning,
-        }  # fmt: skip
+            document = refused(limited(answer))
+        document |= known | left(answer, self.asked.meter)
         if self.question.charge and document["allowed"]:
             document["charge"] = self._charged(answer, is_known=is_known)
         return document
-
-    def _usage(self, answer: Decided) -> dict[str, Any] | None:
-        meter = self.asked.meter
-        if meter is None:
-            return None
-        quota = answer.quota
-        return {
-            "meter": meter.slug,
-            "used": _in_units(answer.used, meter),
-            "quota": _in_units(quota.limit, meter) if quota else None,
-            "left": _in_units(quota.remaining, meter) if quota else None,
-            "reset_seconds": quota.reset_s if quota else None,
-        }
 
     def _charged(self, answer: Decided, *, is_known: bool) -> dict[str, Any]:
         """What became of the charge; an event's id only where it was made now."""
@@ -270,45 +251,16 @@ def _not_entitled(record: KeyRecord, asked: Asked) -> Refusal | None:
     )  # fmt: skip
 
 
-def _refused(refusal: Refusal) -> dict[str, Any]:
-    """The decision, with the code, status and words of the gateway's own refusal."""
-    retry = next((int(value) for name, value in refusal.headers if name == "Retry-After"), None)
-    return {
-        "allowed": False, "code": refusal.code, "status": refusal.status, "title": refusal.title,
-        "detail": refusal.detail, "retry_after": retry,
-    }  # fmt: skip
-
-
-def _facts(record: KeyRecord) -> dict[str, Any]:
-    """Who the key is."""
-    return {
-        "organization": record.organization_public_id,
-        "organization_name": record.organization_name,
-        "key": record.key_public_id,
-        "key_name": record.key_name,
-        "mode": record.mode,
-        "plan": record.plan_slug,
-        "features": sorted(record.features),
-        "scopes": sorted(record.scopes),
-        "expires_at": _iso(record.expires_at_us) if record.expires_at_us else None,
-    }
-
-
-def _iso(moment_us: int) -> str:
-    return from_micros(moment_us).isoformat()
-
-
-def _in_units(smallest: int, meter: Meter) -> str:
-    return format(Decimal(smallest).scaleb(-meter.decimals), "f")
+def _count(recorder: Recorder, record: KeyRecord, refusal: Refusal) -> None:
+    recorder.refuse(record.shard, record.organization_id, record.mode, record.key_id, refusal.code)
 
 
 async def _send(send: Send, document: dict[str, Any], request_id: str) -> None:
     body = orjson.dumps(document)
     headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("X-Request-Id", request_id),
+        *_HEADERS,
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
     ]
-    await send({"type": "http.response.start", "status": 200, "headers": encoded(headers)})
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -5,7 +5,7 @@ a charge, settled in the same step.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from core.redis_layout import claim_key, settled_key, stream_key
@@ -15,6 +15,7 @@ from metering.calls import (
     AdmitAnswer,
     Admitted,
     Call,
+    QuotaState,
     WindowState,
     admit_args,
     claim_digest,
@@ -76,13 +77,13 @@ def _parse(request: Admission, reply: Any, *, is_charge: bool) -> Verified:
     return Verified(answer, is_known)
 
 
-def _without_the_call(answer: Admitted, units: int) -> Admitted:
+def _without_the_call(a: Admitted, units: int) -> Admitted:
     """The admission would have counted the call that nobody made."""
-    quota = answer.quota and replace(answer.quota, remaining=answer.quota.remaining + units)
-    windows = tuple(_with_one_more(window) for window in answer.windows)
-    return replace(answer, used=answer.used - units, quota=quota, windows=windows)
+    quota = a.quota and QuotaState(a.quota.limit, a.quota.remaining + units, a.quota.reset_s)
+    windows = tuple(_with_one_more(window) for window in a.windows)
+    return Admitted(a.occurred_at_us, a.event_id, a.nonce, a.epoch, a.used - units, windows, quota)
 
 
-def _with_one_more(window: WindowState) -> WindowState:
-    remaining = window.remaining + 1
-    return replace(window, remaining=remaining, reset_s=0 if remaining == window.limit else window.reset_s)
+def _with_one_more(w: WindowState) -> WindowState:
+    remaining = w.remaining + 1
+    return WindowState(w.seconds, w.limit, remaining, 0 if remaining == w.limit else w.reset_s, w.of_key)
