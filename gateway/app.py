@@ -24,7 +24,7 @@ from gateway.problems import (  # noqa: E402
     BAD_PATH,
     BAD_REQUEST,
     BODY_TOO_LARGE,
-    HEADERS_TOO_LARGE,
+    HEADER_FAULTS,
     INTERNAL_ERROR,
     NOT_FOUND,
     UPGRADE_REFUSED,
@@ -47,7 +47,6 @@ from metering.engine import AsyncEngine, MeteringUnavailable  # noqa: E402
 
 log = structlog.get_logger("gateway")
 Scope = dict[str, Any]
-_FAULTS = {"headers_too_large": HEADERS_TOO_LARGE, "bad_request": BAD_REQUEST}
 UPSTREAM_CONNECTIONS = 2_000
 
 
@@ -139,8 +138,9 @@ class Gateway:
     ) -> Refusal | None:
         """Carry a call out, or say why not."""
         headers, started_at = scope["headers"], time.monotonic()
-        if fault := header_fault(headers):
-            return _FAULTS[fault]
+        fault = header_fault(headers)
+        if fault and not raw_path.startswith(FORWARD_AUTH):
+            return HEADER_FAULTS[fault]
         if raw_path == VERIFY:
             return await self.verifier.answer(
                 headers, scope["method"], receive, send, recorder=self.recorder, request_id=request_id

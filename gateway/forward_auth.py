@@ -29,8 +29,8 @@ from gateway.dialects import (
     read_original,
     refuse_for,
 )
-from gateway.headers import RawHeaders, encoded, find_header
-from gateway.problems import BAD_REQUEST, NOT_FOUND, send_refusal
+from gateway.headers import RawHeaders, encoded, find_header, header_fault
+from gateway.problems import BAD_REQUEST, HEADER_FAULTS, NOT_FOUND, send_refusal
 from gateway.proxy import Send
 from gateway.recorder import Recorder
 from gateway.reservations import Pending, Unreported, settle
@@ -79,7 +79,8 @@ class ForwardAuth:
         inquiry = read_address(raw_path)
         if inquiry is None:
             return NOT_FOUND
-        original = read_original(inquiry, scope["method"], headers)
+        fault = header_fault(headers)  # told in this gateway's words, too
+        original = HEADER_FAULTS[fault] if fault else read_original(inquiry, scope["method"], headers)
         try:
             if isinstance(original, Refusal):
                 raise CallRefused(original)

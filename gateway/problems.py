@@ -48,6 +48,8 @@ INTERNAL_ERROR = Refusal(
     "internal_error", 500, "Something went wrong on our side", "The call was not charged."
 )
 
+HEADER_FAULTS = {"headers_too_large": HEADERS_TOO_LARGE, "bad_request": BAD_REQUEST}
+
 
 def method_not_allowed(allowed: tuple[str, ...]) -> Refusal:
     """405 with the methods that fit."""

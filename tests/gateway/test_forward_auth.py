@@ -1,16 +1,18 @@
 """What other gateways may ask, each in its own words, and what becomes of calls whose end they report or do not report."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from core.redis import usage_redis
 from core.redis_layout import reservations_key
 from gateway.dialects import Inquiry, _is_in, client_address, read_address, read_original
 from gateway.reservations import Pending
 from gateway.tokens import seal, unseal
-from tests.examples.processes import Answer
+from tests.examples.processes import ROOT, Answer
 from tests.gateway.kit import SLUG, Customer, Process, Shop, wait_for
 from tests.gateway.outer import TRUSTED
 from tests.gateway.test_refusals import assert_refused
@@ -284,3 +286,25 @@ def test_a_sealed_word_is_for_one_purpose_and_one_installation(settings: Any) ->
     assert Pending.unsealed(word) is None
     settings.SECRET_KEY = "another"
     assert unseal("one", word) is None
+
+
+def test_each_configuration_asks_at_an_address_that_is_understood() -> None:
+    """Also Traefik's, which no test runs."""
+    for path in sorted((ROOT / "deploy").rglob("*")):
+        if (
+            path.is_file()
+            and b"/api/forward-auth/" in path.read_bytes()
+            and path.name != "farebox.conf.template"
+        ):
+            named = re.findall(r"/api/forward-auth/[a-z/]+", path.read_text())
+            known = [
+                one for one in named if one in (f"{PREFIX}/report", f"{PREFIX}/refused") or read_address(one)
+            ]
+            assert known == named, path
+    traefik = yaml.safe_load((ROOT / "deploy/traefik/forward-auth.yml").read_text())["http"]
+    assert set(traefik["routers"]["api"]["middlewares"]) == set(traefik["middlewares"])
+    assert traefik["middlewares"]["farebox"]["forwardAuth"]["trustForwardHeader"] is False
+    assert set(traefik["middlewares"]["without-key"]["headers"]["customRequestHeaders"]) == {
+        "Authorization",
+        "X-Api-Key",
+    }

@@ -17,6 +17,7 @@ def test_own_clients_measure_where_wrk_is_missing(monkeypatch: pytest.MonkeyPatc
         assert isinstance(measured, Load)
         assert measured.calls > 50
         assert 0 < measured.p50 <= measured.p99
+        assert load(f"{upstream.url}/empty", {}, 0.2, body='{"a": 1}').calls > 10
         with pytest.raises(ExceptionGroup) as caught:
             asyncio.run(_by_clients(f"{upstream.url}/status/503", {}, 0.1))
     assert caught.group_contains(CallsFailed)

@@ -155,6 +155,17 @@ def test_the_apis_words_about_limits_are_replaced(shop: Shop, outer: Outer) -> N
     assert b"forged" not in head
 
 
+def test_two_keys_are_one_too_many(shop: Shop, outer: Outer) -> None:
+    customer = shop.customer()
+    host, key = urlsplit(outer.api.url).netloc, customer.issued.clear
+    keys = f"X-API-Key: {key}\r\nX-API-Key: {key}\r\n"
+    answer = raw(outer.api.url, f"GET /echo HTTP/1.1\r\nHost: {host}\r\n{keys}\r\n".encode())
+    status = int(answer.split(b" ")[1])
+    # Envoy makes one of both, which is none of ours.
+    assert status == (401 if outer.name == "envoy" else 400), answer
+    assert customer.events() == []
+
+
 def test_a_quota_is_filled_exactly(shop: Shop, outer: Outer) -> None:
     customer = shop.customer(included=Decimal(3))
     assert [outer.call(customer).status for _ in range(5)] == [200, 200, 200, 429, 429]
