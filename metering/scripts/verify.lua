@@ -17,9 +17,12 @@ local now = tonumber(reply[2])
 local milliseconds = floor(now / 1000)
 local time_of_id = format('%08x-%04x', floor(milliseconds / 65536), milliseconds % 65536)
 local event = ARGV[2] .. time_of_id .. ARGV[3] .. text(now) .. ARGV[4]
+-- A question has one charge: its units and quota stand behind the windows, its meter behind the cap's tables.
+local charge = 15 + 4 * tonumber(args[12])
+local meter, units, quota = args[charge + 4], args[charge], args[charge + 1]
 local settled = settle(
   {keys[1], keys[2], keys[3], keys[4], KEYS[2], KEYS[1]},
-  {args[13], args[10], args[10], args[9], event, args[4], args[11], args[15], '', ''}
+  {args[9], args[4], args[11], text(now), '1', '0', '0', meter, units, units, quota, event, ''}
 )
 if settled[1] ~= 'SETTLED' then refuse('an admission was not settled') end
 redis.call('SET', KEYS[3], '1', 'PX', ARGV[1])
