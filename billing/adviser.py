@@ -149,7 +149,7 @@ def _fits_features(version: PlanVersion, organization: Organization, periods: Se
 def _fits_limits(version: PlanVersion, organization: Organization, periods: Sequence[Period]) -> bool:
     """Whether no window of the plan's rate limits would have been too full, wherever it lay. Reads single events: asked
     last."""
-    limits = list(version.rate_limits.all())
+    limits = [limit for limit in version.rate_limits.all() if limit.of_calls]
     if not limits:
         return True
     # A window holds what came after its begin, up to and with its last call.

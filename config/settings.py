@@ -273,6 +273,11 @@ GATEWAY_LOG_CALLS = env.bool(
     "FAREBOX_LOG_CALLS", default=False
 )  # a line for every call, not only for failed ones
 UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True)
+# Servers of language models that have none of their own in the admin: base address with its version, and key.
+UPSTREAM_OPENAI_BASE_URL = env.str("UPSTREAM_OPENAI_BASE_URL", default="")
+UPSTREAM_OPENAI_API_KEY = env.str("UPSTREAM_OPENAI_API_KEY", default="")
+UPSTREAM_ANTHROPIC_BASE_URL = env.str("UPSTREAM_ANTHROPIC_BASE_URL", default="")
+UPSTREAM_ANTHROPIC_API_KEY = env.str("UPSTREAM_ANTHROPIC_API_KEY", default="")
 WEBHOOK_ALLOW_PRIVATE = env.bool("FAREBOX_WEBHOOK_ALLOW_PRIVATE", default=False)
 
 # --- other gateways (docs/forward-auth.md) ------------------------------------------------------------------------

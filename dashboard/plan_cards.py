@@ -53,6 +53,8 @@ def plan_card(
     """The card of a published version; the button leads to sign-up, or to the plan page for members."""
     components = sorted(version.components.all(), key=lambda c: (c.position, c.pk))
     first = next(iter(components), None)
+    limits = version.rate_limits.all()
+    calls = [limit for limit in limits if limit.of_calls]
     is_current = current is not None and _same_list(version, current)
     return PlanCard(
         name=version.plan.name,
@@ -65,9 +67,16 @@ def plan_card(
         included=int(free_units(first)) if first else 0,
         overage=_above(first, version.currency) if first else "then refused",
         extras=[_price_words(component, version.currency) for component in components[1:]],
-        rate_per_minute=next((r.calls for r in version.rate_limits.all() if r.window_seconds == 60), 0),
-        windows=[_window(limit.calls, limit.window_seconds) for limit in version.rate_limits.all()],
-        texts=list(version.texts),
+        rate_per_minute=next((r.calls for r in calls if r.window_seconds == 60), 0),
+        windows=[_window(f"{limit.calls:,}", limit.window_seconds) for limit in calls],
+        texts=[
+            *(
+                _window(f"Up to {limit.calls:,} tokens", limit.window_seconds)
+                for limit in limits
+                if not limit.of_calls
+            ),
+            *version.texts,
+        ],
         example=_example(version, components),
         is_current=is_current,
         keeps_terms=is_current and current is not None and current.pk != version.pk,
@@ -141,8 +150,8 @@ def _stepped(component: PriceComponent, currency: str) -> str:
     return (", ".join(words) or "free") + whole
 
 
-def _window(calls: int, seconds: int) -> str:
-    return f"{calls:,} a {WINDOWS[seconds]}" if seconds in WINDOWS else f"{calls:,} in {seconds:,} seconds"
+def _window(many: str, seconds: int) -> str:
+    return f"{many} a {WINDOWS[seconds]}" if seconds in WINDOWS else f"{many} in {seconds:,} seconds"
 
 
 def _example(version: PlanVersion, components: list[PriceComponent]) -> str:

@@ -20,6 +20,8 @@ from gateway.followed import Followed, OwnersShelf, load_shelf  # noqa: E402
 from gateway.forward_auth import ForwardAuth  # noqa: E402
 from gateway.headers import find_header, header_fault  # noqa: E402
 from gateway.health import answer_health  # noqa: E402
+from gateway.language.answers import send_model_refusal, send_models  # noqa: E402
+from gateway.language.exchange import carry_out  # noqa: E402
 from gateway.problems import (  # noqa: E402
     BAD_PATH,
     BAD_REQUEST,
@@ -33,7 +35,7 @@ from gateway.problems import (  # noqa: E402
 )
 from gateway.proxy import Receive, Send  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
-from gateway.routes import RouteEntry, has_dot_segments  # noqa: E402
+from gateway.routes import LanguageTerms, RouteEntry, has_dot_segments  # noqa: E402
 from gateway.snapshot import Catalogue  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
 from gateway.verify import PATH as VERIFY  # noqa: E402
@@ -44,6 +46,7 @@ from metering.answers import (  # noqa: E402
     Refusal,
 )
 from metering.engine import AsyncEngine, MeteringUnavailable  # noqa: E402
+from plans.models import Dialect  # noqa: E402
 
 log = structlog.get_logger("gateway")
 Scope = dict[str, Any]
@@ -131,7 +134,20 @@ class Gateway:
         log.info(
             "refused", request_id=request_id, code=refusal.code, status=refusal.status, method=scope["method"]
         )
-        await send_refusal(send, refusal, request_id=request_id, path=raw_path, method=scope["method"])
+        await self._refuse(send, refusal, scope["method"], raw_path, request_id)
+
+    async def _refuse(
+        self, send: Send, refusal: Refusal, method: str, raw_path: str, request_id: str
+    ) -> None:
+        """As a problem document, or as the SDKs of the route's dialect expect it."""
+        match = self.catalogue.table.find(method, raw_path)
+        terms = match.route.language if match is not None and match.route is not None else None
+        if terms is None:
+            await send_refusal(send, refusal, request_id=request_id, path=raw_path, method=method)
+            return
+        await send_model_refusal(
+            send, refusal, dialect=terms.dialect, request_id=request_id, method=method, extra=[]
+        )
 
     async def _call(
         self, scope: Scope, receive: Receive, send: Send, raw_path: str, request_id: str
@@ -167,6 +183,8 @@ class Gateway:
             self._count(record, refusal)
             return refusal
         call = Call(scope, receive, send, request_id, key_hash, record, route, path, started_at)
+        if route.language is not None:
+            return await self._call_model(call, route.language)
         try:
             passed = await admit(call, self.callers, self.recorder)
         except CallRefused as error:
@@ -174,6 +192,18 @@ class Gateway:
             return error.refusal
         await Exchange(call, passed, self.recorder, self.session).run()
         return None
+
+    async def _call_model(self, call: Call, terms: LanguageTerms) -> Refusal | None:
+        """A call to a language model; the list of models is ours."""
+        if terms.dialect == Dialect.MODELS:
+            await send_models(call.send, self.catalogue.table.models, call.path, request_id=call.request_id)
+            return None
+        refusal = await carry_out(
+            call, terms, self.catalogue.table.models, callers=self.callers, recorder=self.recorder, session=self.session
+        )  # fmt: skip
+        if refusal is not None:
+            self._count(call.record, refusal)
+        return refusal
 
     def find_route(self, method: str, raw_path: str) -> tuple[RouteEntry, str] | Refusal:
         """The route and the path below its product, or 400, 404 or 405."""

@@ -1,6 +1,7 @@
 """One call from admission to settling."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,8 +87,12 @@ class CallRefused(Exception):
         super().__init__(refusal.code)
 
 
-async def admit(call: Call, callers: Callers, recorder: Recorder) -> Passed:
-    """Ask the script; read an outdated record again once, choose the span again once.
+Sizing = Callable[[KeyRecord, Admission], Admission]
+
+
+async def admit(call: Call, callers: Callers, recorder: Recorder, size: Sizing | None = None) -> Passed:
+    """Ask the script; read an outdated record again once, choose the span again once. `size` says what else the call is
+    charged to.
 
     Raises CallRefused, or MeteringUnavailable when Redis does not answer.
     """
@@ -100,6 +105,8 @@ async def admit(call: Call, callers: Callers, recorder: Recorder) -> Passed:
             if span is None:
                 raise CallRefused(METERING_UNAVAILABLE)
         request = admission(call.record, span, call.route.target, nonce=nonce)
+        if size is not None:
+            request = size(call.record, request)
         answer = await recorder.engine.admit(request)
         match answer:
             case Admitted():
@@ -194,7 +201,7 @@ class Exchange:
         query = call.scope["query_string"].decode("latin-1")
         url = call.route.upstream.base_url + call.path + (f"?{query}" if query else "")
         sent = upstream_headers(
-            headers, call.record, request_id=call.request_id, forwarded=_forwarded(call.scope),
+            headers, call.record, request_id=call.request_id, forwarded=forwarded(call.scope),
             credential=call.route.upstream.credential,
         )  # fmt: skip
         return await ask_upstream(
@@ -315,7 +322,7 @@ _FAILURE_REASONS: dict[type[Exception], str] = {
 }
 
 
-def _forwarded(scope: dict[str, Any]) -> Headers:
+def forwarded(scope: dict[str, Any]) -> Headers:
     """Where the request came from, by what the server below us knows (it follows trusted proxies)."""
     host = find_header(scope["headers"], b"host") or b""
     client = scope.get("client")

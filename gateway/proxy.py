@@ -18,12 +18,17 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 NO_BODY = frozenset({204, 304})
+PIECE = 64 * 1024
 _FINAL_FRAMES = (b"[DONE]", b"message_stop")
 _AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class UpstreamUnavailable(Exception):
-    """The upstream could not be reached, or broke off before it answered."""
+    """The upstream could not be reached (`is_untouched`: it never saw the request), or broke off before it answered."""
+
+    def __init__(self, *, is_untouched: bool = False) -> None:
+        self.is_untouched = is_untouched
+        super().__init__()
 
 
 class UpstreamTimeout(Exception):
@@ -53,12 +58,24 @@ class Body:
     is_too_large: bool = False
     is_waiting: bool = False  # for the client, not for the upstream
     is_stalled: bool = False
+    content: bytes | None = None  # what is sent in its place, as often as it is asked for, once it was read
+    _unsent: int = 0
     _ended: bool = False
     _on_leaving: list[Callable[[], object]] = field(default_factory=list)
     _watch: "asyncio.Task[None] | None" = None
 
+    async def read(self) -> bytes:
+        """All of the body at once. Raises ClientGone or BodyTooLarge."""
+        return b"".join([piece async for piece in self.chunks()])
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, piece by piece. Raises ClientGone or BodyTooLarge."""
+        if self.content is not None:
+            self._unsent = len(self.content)
+            for start in range(0, len(self.content), PIECE):
+                yield self.content[start : start + PIECE]
+                self._unsent -= PIECE
+            return
         while not self._ended:
             self.is_waiting = True
             message = await self.receive()
@@ -85,7 +102,12 @@ class Body:
     @property
     def is_sent(self) -> bool:
         """The upstream has taken all of it, or there is none."""
-        return self._watch is not None
+        return self._watch is not None and self._unsent <= 0
+
+    @property
+    def progress(self) -> int:
+        """Grows while the body is on its way."""
+        return self.size - self._unsent
 
     def on_leaving(self, act: Callable[[], object]) -> None:
         """Do this when the client leaves; at once, where it has left already."""
@@ -153,9 +175,9 @@ class Answer:
 
 async def ask_upstream(
     session: aiohttp.ClientSession, *, method: str, url: str, headers: list[tuple[str, str]], body: Body, has_body: bool,
-    connect_timeout_s: float, timeout_s: float,
+    connect_timeout_s: float, timeout_s: float, stops_with_client: bool = True,
 ) -> Answer:  # fmt: skip
-    """Send the request and wait for the answer's head.
+    """Send the request and wait for the answer's head; without `stops_with_client` also when the client leaves meanwhile.
 
     Raises UpstreamUnavailable, UpstreamTimeout, ClientGone or BodyTooLarge.
     """
@@ -175,7 +197,8 @@ async def ask_upstream(
             ),
         )
     )
-    body.on_leaving(asking.cancel)
+    if stops_with_client:
+        body.on_leaving(asking.cancel)
     upload = asyncio.create_task(_cancel_when_stalled(asking, body, timeout_s)) if has_body else None
     try:
         return Answer(await asking, method)
@@ -190,7 +213,7 @@ async def ask_upstream(
     except (TimeoutError, aiohttp.ConnectionTimeoutError) as error:
         raise _timeout_or_unreachable(error) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise _cause(body) from error
+        raise _cause(body, error) from error
     finally:
         if upload is not None:
             upload.cancel()
@@ -198,9 +221,9 @@ async def ask_upstream(
 
 async def _cancel_when_stalled(asking: "asyncio.Future[Any]", body: Body, timeout_s: float) -> None:
     """aiohttp's time-outs begin when the request is sent: an upstream that takes none of it would be waited for forever."""
-    size = -1
-    while size != body.size or body.is_waiting:
-        size = body.size
+    seen = None
+    while seen != body.progress or body.is_waiting:
+        seen = body.progress
         await asyncio.sleep(timeout_s)
     if not body.is_sent:
         body.is_stalled = True
@@ -209,16 +232,18 @@ async def _cancel_when_stalled(asking: "asyncio.Future[Any]", body: Body, timeou
 
 def _timeout_or_unreachable(error: Exception) -> Exception:
     """A connection that is not made in time is an unreachable upstream, not a slow one."""
-    return UpstreamUnavailable() if isinstance(error, aiohttp.ConnectionTimeoutError) else UpstreamTimeout()
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return UpstreamUnavailable(is_untouched=True)
+    return UpstreamTimeout()
 
 
-def _cause(body: Body) -> Exception:
+def _cause(body: Body, error: Exception) -> Exception:
     """A broken request whose own body was the reason."""
     if body.is_too_large:
         return BodyTooLarge()
     if body.is_gone:
         return ClientGone()
-    return UpstreamUnavailable()
+    return UpstreamUnavailable(is_untouched=isinstance(error, aiohttp.ClientConnectorError))
 
 
 def has_request_body(headers: RawHeaders) -> bool:

@@ -9,12 +9,16 @@ from urllib.parse import unquote
 
 import structlog
 from cryptography.fernet import InvalidToken
+from django.conf import settings
+from django.db.models import Prefetch
 
 from metering.admission import Target
 from plans.door import smallest_units
-from plans.models import Product, Route
+from plans.models import Dialect, LanguageModel, LanguageUpstream, Product, Route
+from plans.token_prices import TokenPrices
 
 log = structlog.get_logger(__name__)
+CONNECT_SECONDS = 5.0  # to a model's own upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,37 @@ class Upstream:
     base_url: str
     credential: tuple[str, str] | None
     connect_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherMeter:
+    """One more meter that a call counts on, and what of it."""
+
+    meter_id: int
+    decimals: int
+    measure: str
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageTerms:
+    """How a route of language models is read and billed. `meters`: the route's own first; `upstream`: the environment's server
+    for models that have none."""
+
+    dialect: str
+    on_leaving: str
+    meters: tuple[FurtherMeter, ...]
+    upstream: Upstream | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A language model as it is sold: where its calls go (none: the environment's server, or the product's) and its prices."""
+
+    name: str
+    max_output_tokens: int
+    bytes_per_token: int
+    upstreams: tuple[tuple[Upstream, str], ...]  # with the name that each knows it by
+    prices: tuple[TokenPrices, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +76,7 @@ class RouteEntry:
     timeout_s: float
     body_limit: int
     upstream: Upstream
+    language: LanguageTerms | None = None
 
     @property
     def units_text(self) -> str:
@@ -66,9 +102,10 @@ class Match:
 class RouteTable:
     """Products by slug, each with its routes in order."""
 
-    def __init__(self, entries: Iterable[RouteEntry] = ()) -> None:
+    def __init__(self, entries: Iterable[RouteEntry] = (), models: Iterable[ModelEntry] = ()) -> None:
         self._by_product: dict[str, list[RouteEntry]] = {}
         self._by_id: dict[str, RouteEntry] = {}
+        self.models = {model.name: model for model in models}
         for entry in entries:
             self._by_product.setdefault(entry.product_slug, []).append(entry)
             self._by_id[entry.public_id] = entry
@@ -104,16 +141,63 @@ def has_dot_segments(raw_path: str) -> bool:
 
 
 def load_route_table() -> RouteTable:
-    """Read products and routes that are on sale: two queries, and one for each credential. A row that cannot be used is left out and logged."""
+    """Read products and routes that are on sale: three queries, three more where language models are sold. A row that cannot
+    be used is left out and logged."""
     products = {p.pk: p for p in Product.objects.defer("credential").filter(is_active=True, archived_at=None)}
     upstreams = {pk: _upstream(product) for pk, product in products.items()}
-    routes = Route.objects.filter(is_active=True, archived_at=None, product_id__in=products).select_related(
-        "meter"
+    routes = Route.objects.filter(is_active=True, archived_at=None, product_id__in=products)
+    entries = [
+        _usable_entry(route, products[route.product_id], upstreams[route.product_id])
+        for route in routes.select_related("meter").prefetch_related("charges__meter")
+    ]
+    usable = [entry for entry in entries if entry is not None]
+    has_models = any(entry.language is not None for entry in usable)
+    return RouteTable(usable, _load_models() if has_models else ())
+
+
+def _load_models() -> Iterable[ModelEntry]:
+    models = LanguageModel.objects.filter(is_active=True, archived_at=None)
+    upstreams_of = Prefetch("upstreams", LanguageUpstream.objects.filter(is_active=True).defer("credential"))
+    for model in models.prefetch_related(upstreams_of, "prices"):
+        upstreams = [
+            (found, row.upstream_name or model.name)
+            for row in model.upstreams.all()
+            if (found := _model_upstream(row)) is not None
+        ]
+        prices = tuple(price.as_prices() for price in model.prices.all())
+        yield ModelEntry(model.name, model.max_output_tokens, model.bytes_per_token, tuple(upstreams), prices)
+
+
+def _model_upstream(row: LanguageUpstream) -> Upstream | None:
+    try:
+        credential = (row.credential_header, row.credential) if row.credential_header else None
+    except InvalidToken:
+        log.error(
+            "credential_not_readable",
+            upstream=str(row),
+            hint="ENCRYPTION_KEYS lacks the key it was written with",
+        )
+        return None
+    return Upstream(row.base_url.rstrip("/"), credential, CONNECT_SECONDS)
+
+
+def _language_terms(route: Route) -> LanguageTerms | None:
+    if not route.dialect:
+        return None
+    meters = [FurtherMeter(route.meter_id, route.meter.decimals, route.measure)]
+    meters += [FurtherMeter(c.meter_id, c.meter.decimals, c.measure) for c in route.charges.all()]
+    return LanguageTerms(
+        route.dialect, route.on_leaving, tuple(meters), _upstream_of_environment(route.dialect)
     )
-    entries = (
-        _usable_entry(route, products[route.product_id], upstreams[route.product_id]) for route in routes
-    )
-    return RouteTable(entry for entry in entries if entry is not None)
+
+
+def _upstream_of_environment(dialect: str) -> Upstream | None:
+    url, key = settings.UPSTREAM_OPENAI_BASE_URL, settings.UPSTREAM_OPENAI_API_KEY
+    credential = ("Authorization", f"Bearer {key}")
+    if dialect == Dialect.MESSAGES:
+        url, key = settings.UPSTREAM_ANTHROPIC_BASE_URL, settings.UPSTREAM_ANTHROPIC_API_KEY
+        credential = ("x-api-key", key)
+    return Upstream(url.rstrip("/"), credential if key else None, CONNECT_SECONDS) if url else None
 
 
 def _usable_entry(route: Route, product: Product, upstream: Upstream | None) -> RouteEntry | None:
@@ -167,4 +251,5 @@ def _entry(route: Route, product: Product, upstream: Upstream) -> RouteEntry:
         timeout_s=route.timeout_ms / 1000,
         body_limit=route.body_limit_bytes,
         upstream=upstream,
+        language=_language_terms(route),
     )

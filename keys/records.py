@@ -42,6 +42,7 @@ class KeyRecord:
     expires_at_us: int | None
     concurrency: int = ANY_NUMBER
     day_tokens: DayTokens | None = None
+    token_windows: tuple[Window, ...] = ()  # seconds, tokens
 
     def span_at(self, moment_us: int) -> Span | None:
         """The span that contains this moment, or None: the table has been outlived."""
@@ -94,4 +95,5 @@ def _record(key: ApiKey, standing: Standing) -> KeyRecord:
         expires_at_us=to_micros(key.expires_at) if key.expires_at else None,
         concurrency=terms.concurrency,
         day_tokens=terms.day_tokens,
+        token_windows=terms.token_windows,
     )

@@ -104,6 +104,14 @@ _LIMITED = {
     ),
     "key_rate_limited": ("Too many calls with this key", "The key's own rate limit is reached."),
     "quota_exceeded": ("The quota of this period is used", "Change the plan, or wait for the next period."),
+    "token_rate_limited": (
+        "Too many tokens",
+        "Your plan's limit of tokens is reached. Wait as long as Retry-After says.",
+    ),
+    "daily_token_limit_reached": (
+        "The tokens of this day are used",
+        "Your organization's limit of tokens per day (UTC) is reached. It begins anew at midnight.",
+    ),
     "concurrency_limited": ("Too many calls at once", "Wait until one of your open calls has ended."),
     "spend_cap_reached": (
         "The spend cap of this period is reached",
@@ -116,7 +124,13 @@ _LIMITED = {
     "trial_quota_reached": ("The trial's included quantity is used", "Choose a plan in the portal to go on."),
 }
 # A client that retries by itself would only be refused again.
-_NOT_BY_WAITING = ("quota_exceeded", "trial_quota_reached", "spend_cap_reached", "blocked_by_alert")
+_NOT_BY_WAITING = (
+    "quota_exceeded",
+    "trial_quota_reached",
+    "spend_cap_reached",
+    "blocked_by_alert",
+    "daily_token_limit_reached",
+)
 
 
 def closed_door(code: str) -> Refusal:
@@ -145,6 +159,7 @@ def admitted_headers(answer: Admitted) -> Headers:
 
 def rate_headers(windows: Sequence[WindowState], quota: QuotaState | None, at_us: int) -> Headers:
     """`RateLimit-Policy` names every limit, `RateLimit` the nearest; `X-RateLimit-Reset` is in seconds from now."""
+    windows = [window for window in windows if not window.name]
     if not windows:
         return []
     policies = [f'"{_name(w)}";q={w.limit};w={w.seconds}' for w in windows]

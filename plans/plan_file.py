@@ -74,6 +74,7 @@ class ComponentEntry:
 class LimitEntry:
     window_seconds: int
     calls: int
+    measure: str = "calls"
 
 
 @dataclass(frozen=True, slots=True)

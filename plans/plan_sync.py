@@ -141,7 +141,8 @@ def _price_list(version: PlanVersion) -> PriceList:
         features=tuple(version.features),
         texts=tuple(version.texts),
         rate_limits=tuple(
-            LimitEntry(limit.window_seconds, limit.calls) for limit in version.rate_limits.all()
+            LimitEntry(limit.window_seconds, limit.calls, limit.measure)
+            for limit in version.rate_limits.all()
         ),
         components=tuple(_component_entry(component, version.currency) for component in components),
     )
@@ -212,7 +213,10 @@ def _list_lines(prices: PriceList) -> list[str]:
     lines = [f"fee {plain(prices.fee)}", f"minimum {plain(prices.minimum)}", f"over_cap {prices.over_cap}"]
     lines += [f"concurrency {prices.concurrency or 'any'}", f"trial_days {prices.trial_days}"]
     lines += [f"feature {name}" for name in prices.features] + [f"text {text}" for text in prices.texts]
-    lines += [f"rate limit {limit.calls} per {limit.window_seconds} s" for limit in prices.rate_limits]
+    lines += [
+        f"rate limit {limit.calls} {limit.measure} per {limit.window_seconds} s"
+        for limit in prices.rate_limits
+    ]
     return lines + [f"price of {', '.join(_said(component))}" for component in prices.components]
 
 
@@ -279,7 +283,7 @@ def _publish(plan: Plan, prices: PriceList, by: User | None, at: datetime) -> Pl
     _save(version, where)
     for limit in prices.rate_limits:
         made = version.rate_limits.model(
-            version=version, window_seconds=limit.window_seconds, calls=limit.calls
+            version=version, window_seconds=limit.window_seconds, calls=limit.calls, measure=limit.measure
         )
         _save(made, f"{where}, rate limits")
     for position, entry in enumerate(prices.components, 1):

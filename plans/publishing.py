@@ -192,7 +192,9 @@ def _copied(version: PlanVersion, plan: Plan) -> PlanVersion:
         for tier in component.tiers.all():
             made.tiers.create(up_to=tier.up_to, unit_price=tier.unit_price, flat_price=tier.flat_price)
     for limit in version.rate_limits.all():
-        draft.rate_limits.create(window_seconds=limit.window_seconds, calls=limit.calls)
+        draft.rate_limits.create(
+            window_seconds=limit.window_seconds, calls=limit.calls, measure=limit.measure
+        )
     return draft
 
 

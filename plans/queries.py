@@ -12,6 +12,7 @@ from accounts.models import Organization
 from plans.dimensions import in_words, match_text
 from plans.models import (
     ADDITIVE,
+    Counted,
     Interval,
     Meter,
     Period,
@@ -178,7 +179,7 @@ def sandbox_limits(meter: Meter) -> SandboxLimits:
     """Limits of test mode for this meter."""
     version = newest_version(settings.TEST_MODE_PLAN)
     component = version.components.filter(meter=meter).first()
-    limit = version.rate_limits.order_by("window_seconds").first()
+    limit = version.rate_limits.filter(measure=Counted.CALLS).order_by("window_seconds").first()
     return SandboxLimits(component.included if component else Decimal(0), limit.calls if limit else 0)
 
 

@@ -101,6 +101,7 @@ class ModeTerms:
     spans: tuple[Span, ...]
     concurrency: int = ANY_NUMBER
     day_tokens: DayTokens | None = None
+    token_windows: Windows = ()
 
 
 def find_standing(organization: Organization, *, at: datetime) -> Standing:
@@ -141,7 +142,7 @@ def mode_terms(standing: Standing, *, mode: str, test_plan: str) -> ModeTerms:
     version = standing.version or (standing.subscription.version if standing.subscription else None)
     limits = newest_version(test_plan) if mode == "test" or version is None else version
     named = version or limits
-    windows = {limit.window_seconds: limit.calls for limit in limits.rate_limits.all()}
+    windows = {limit.window_seconds: limit.calls for limit in limits.rate_limits.all() if limit.of_calls}
     concurrency = limits.concurrency if limits.concurrency is not None else ANY_NUMBER
     if mode == "live":
         windows, concurrency = _live_windows(standing, windows), _live_concurrency(standing, concurrency)
@@ -154,6 +155,9 @@ def mode_terms(standing: Standing, *, mode: str, test_plan: str) -> ModeTerms:
         or _closed(standing),
         concurrency=concurrency,
         day_tokens=_day_tokens(standing) if mode == "live" else None,
+        token_windows=tuple(
+            (limit.window_seconds, limit.calls) for limit in limits.rate_limits.all() if not limit.of_calls
+        ),
     )
 
 

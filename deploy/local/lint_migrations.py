@@ -16,6 +16,7 @@ FIRST_RELEASE = [
     "0003_pricing_and_controls",
     "0003_dimensions_and_moments",
     "0003_owner_scopes",
+    "0010_rate_limits_of_tokens",
 ]
 OURS = ["core", "accounts", "plans", "keys", "metering", "billing", "dashboard"]
 

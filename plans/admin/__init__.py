@@ -7,11 +7,13 @@ from plans.admin.customers import (
     SubscriptionAdmin,
     SubscriptionEventAdmin,
 )
+from plans.admin.language import LanguageModelAdmin
 from plans.admin.plans import PlanAdmin, PlanVersionAdmin
 from plans.admin.products import CostPricesAdmin, MeterAdmin, ProductAdmin, RouteAdmin, RouteCostAdmin
 
 __all__ = [
     "CostPricesAdmin",
+    "LanguageModelAdmin",
     "MeterAdmin",
     "OverrideAdmin",
     "PlanAdmin",

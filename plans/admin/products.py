@@ -6,10 +6,10 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 
-from plans.models import CostPrices, Meter, Product, Route, RouteCost
+from plans.models import CostPrices, Meter, Product, Route, RouteCharge, RouteCost
 
 
-class CredentialForm(forms.ModelForm[Product]):
+class CredentialForm(forms.ModelForm[Any]):
     """The credential is written, never shown: an empty field keeps the stored one."""
 
     credential = forms.CharField(
@@ -54,12 +54,19 @@ class ProductAdmin(admin.ModelAdmin[Product]):
         return False  # usage refers to it; archive it instead
 
 
+class RouteChargeInline(admin.TabularInline[RouteCharge, Route]):
+    model = RouteCharge
+    extra = 0
+    verbose_name_plural = "Further meters that its calls count on"
+
+
 @admin.register(Route)
 class RouteAdmin(admin.ModelAdmin[Route]):
     list_display = ("__str__", "name", "methods", "meter", "units", "required_feature", "is_active")
     list_filter = ("product", "is_active")
     list_select_related = ("product", "meter")
     search_fields = ("name", "path")
+    inlines = (RouteChargeInline,)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -4,7 +4,10 @@ from plans.models.catalogue import (
     ADDITIVE,
     CAPPABLE,
     Aggregation,
+    Dialect,
+    Measure,
     Meter,
+    OnLeaving,
     Product,
     Route,
     TimeUnit,
@@ -19,7 +22,9 @@ from plans.models.controls import (
 )
 from plans.models.costs import CostPrices, RouteCost
 from plans.models.history import SubscriptionEvent, SubscriptionEventKind
+from plans.models.language import LanguageModel, LanguageUpstream, ModelPrice, RouteCharge
 from plans.models.plan import (
+    Counted,
     Interval,
     OverCap,
     Plan,
@@ -43,8 +48,14 @@ __all__ = [
     "Aggregation",
     "CapSide",
     "CostPrices",
+    "Dialect",
     "Interval",
+    "LanguageModel",
+    "LanguageUpstream",
+    "Measure",
     "Meter",
+    "ModelPrice",
+    "OnLeaving",
     "OverCap",
     "Override",
     "OverrideKind",
@@ -55,10 +66,12 @@ __all__ = [
     "PriceTier",
     "PricingModel",
     "Product",
+    "Counted",
     "RateLimit",
     "Restriction",
     "RestrictionKind",
     "Route",
+    "RouteCharge",
     "RouteCost",
     "SpendCap",
     "StatePush",

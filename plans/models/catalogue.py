@@ -44,6 +44,36 @@ ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 CAPPABLE = (*ADDITIVE, Aggregation.MAX)  # what Redis counts; doors bound the additive ones
 
 
+class Measure(models.TextChoices):
+    """What one call counts as on a meter."""
+
+    CALLS = "calls", "The call itself, at the route's units"
+    TOKENS = "tokens", "All tokens"
+    INPUT_TOKENS = "input_tokens", "Tokens of the prompt"
+    OUTPUT_TOKENS = "output_tokens", "Tokens of the answer"
+    COST = "cost", "What the model's prices make of its tokens"
+
+
+class Dialect(models.TextChoices):
+    """The wire format of a route of language models; without one a route is passed on unread."""
+
+    CHAT_COMPLETIONS = "chat_completions", "OpenAI chat completions"
+    COMPLETIONS = "completions", "OpenAI completions"
+    RESPONSES = "responses", "OpenAI responses"
+    EMBEDDINGS = "embeddings", "OpenAI embeddings"
+    IMAGES = "images", "OpenAI images"
+    MODELS = "models", "OpenAI list of models"
+    MESSAGES = "messages", "Anthropic messages"
+
+
+class OnLeaving(models.TextChoices):
+    """What is billed when a client leaves in the middle of an answer (docs/language-models.md)."""
+
+    DRAIN = "drain", "All of it: the answer is read to its end"
+    DELIVERED = "delivered", "What was delivered until then"
+    FREE = "free", "Nothing"
+
+
 class Meter(models.Model):
     """What is counted. `decimals` fixes the smallest unit in which Redis counts whole numbers.
 
@@ -173,6 +203,24 @@ class Route(models.Model):
         validators=[FEATURE],
         help_text="Only plans with this feature may call, for example all_endpoints.",
     )
+    dialect = models.CharField(
+        max_length=16,
+        blank=True,
+        choices=Dialect.choices,
+        help_text="Language models only: how bodies are read. Empty: they are passed on unread.",
+    )
+    measure = models.CharField(
+        max_length=13,
+        default=Measure.CALLS,
+        choices=Measure.choices,
+        help_text="What a call counts as on the meter.",
+    )
+    on_leaving = models.CharField(
+        max_length=9,
+        default=OnLeaving.DRAIN,
+        choices=OnLeaving.choices,
+        help_text="Language models only: what is billed when a client leaves in the middle of an answer.",
+    )
     timeout_ms = models.PositiveIntegerField(
         default=30_000, help_text="Longest wait for the upstream's next bytes."
     )
@@ -195,6 +243,8 @@ class Route(models.Model):
             )
         if self.meter_id and self.meter.aggregation == Aggregation.COUNT and self.units != 1:
             raise ValidationError({"units": f"{self.meter} counts calls: one each."})
+        if not self.dialect and self.measure != Measure.CALLS:
+            raise ValidationError({"measure": "Only routes with a dialect know tokens."})
         if self.meter_id and self.units is not None:
             scaled = self.units.scaleb(self.meter.decimals)
             if scaled != scaled.to_integral_value():

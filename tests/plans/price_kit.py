@@ -34,7 +34,10 @@ def component(meter: Meter, *, tiers: tuple[tuple[Any, Any, Any], ...] = (), **f
 
 
 def version_of(
-    *components: dict[str, Any], windows: tuple[tuple[int, int], ...] = ((60, 1_000_000),), **fields: Any
+    *components: dict[str, Any],
+    windows: tuple[tuple[int, int], ...] = ((60, 1_000_000),),
+    token_windows: tuple[tuple[int, int], ...] = (),
+    **fields: Any,
 ) -> PlanVersion:
     """A published version of a plan of its own."""
     number = next(_number)
@@ -48,6 +51,8 @@ def version_of(
             made.tiers.create(up_to=up_to, unit_price=unit_price, flat_price=flat_price)
     for seconds, calls in windows:
         RateLimit.objects.create(version=version, window_seconds=seconds, calls=calls)
+    for seconds, tokens in token_windows:
+        RateLimit.objects.create(version=version, window_seconds=seconds, calls=tokens, measure="tokens")
     return publish_version(version=version, by=None, at=now())
 
 

@@ -1,0 +1,149 @@
+"""From tokens to charges: what is reserved for a call to a language model, and what it is charged in the end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
+
+from gateway.language.tokens import Tokens
+from gateway.routes import FurtherMeter, LanguageTerms, ModelEntry
+from keys.records import KeyRecord
+from metering.calls import Admission, Charge, Settling, Weighted
+from plans.models import Measure
+from plans.token_prices import TokenPrices, prices_at
+
+TOKENS_OF_THE_DAY = 0  # counter of all tokens of a day, whatever their meter
+DAY_CODE = "daily_token_limit_reached"
+
+
+class NoPrice(Exception):
+    """The model has no price that holds now, and the route bills its cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """No more tokens than these."""
+
+    input: int
+    output: int
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """The rules of one call: its meters, and the model's prices at the moment of its admission."""
+
+    terms: LanguageTerms
+    model: ModelEntry
+    call_units: Decimal
+    at: datetime
+
+    def __post_init__(self) -> None:
+        if self._bills_cost and prices_at(self.model.prices, at=self.at) is None:
+            raise NoPrice(self.model.name)
+
+    @property
+    def _bills_cost(self) -> bool:
+        return any(meter.measure == Measure.COST for meter in self.terms.meters)
+
+    def reserve(self, record: KeyRecord, request: Admission, bound: Bound) -> Admission:
+        """The admission with everything that a call within this bound may be charged."""
+        span = record.span_at(request.span_start_us)
+        units = [self._units(meter, self._most(meter, bound), ROUND_UP) for meter in self.terms.meters]
+        further = [
+            Charge(
+                meter.meter_id,
+                count,
+                span.quota(meter.meter_id) if span is not None else -1,
+                request.quota_code,
+            )
+            for meter, count in zip(self.terms.meters[1:], units[1:], strict=True)
+        ]
+        day = record.day_tokens
+        daily = (Charge(TOKENS_OF_THE_DAY, bound.total, day.limit, DAY_CODE),) if day is not None else ()
+        weighted = tuple(
+            Weighted("tokens", seconds, limit, bound.total, "token_rate_limited")
+            for seconds, limit in record.token_windows
+        )
+        return replace(request, units=units[0], further=tuple(further), daily=daily, weighted=weighted)
+
+    def more(self, record: KeyRecord, request: Admission, before: Bound, after: Bound) -> Admission:
+        """The admission of a slice: what `after` needs beyond `before`."""
+        old, new = self.reserve(record, request, before), self.reserve(record, request, after)
+        return replace(
+            new,
+            units=new.units - old.units,
+            further=_differences(new.further, old.further),
+            daily=_differences(new.daily, old.daily),
+            weighted=tuple(
+                replace(n, weight=n.weight - o.weight) for n, o in zip(new.weighted, old.weighted, strict=True)
+            ),
+        )  # fmt: skip
+
+    def quantities(self, tokens: Tokens) -> list[Decimal]:
+        """What the call counts as, by meter, the route's own first; whole smallest units of each."""
+        return [
+            Decimal(self._units(meter, self._true(meter, tokens), ROUND_HALF_UP)).scaleb(-meter.decimals)
+            for meter in self.terms.meters
+        ]
+
+    def settle(
+        self, request: Admission, quantities: Sequence[Decimal], events: Sequence[bytes], tokens: int
+    ) -> list[Settling]:
+        """The true units of every charge, with the events of those that have one."""
+        settled = [
+            Settling(int(quantity.scaleb(meter.decimals)), event)
+            for meter, quantity, event in zip(self.terms.meters, quantities, events, strict=True)
+        ]
+        return settled + [Settling(tokens) for _ in request.daily]
+
+    def price_row(self, tokens: Tokens) -> TokenPrices | None:
+        """The row by which a call with these tokens is priced."""
+        return prices_at(self.model.prices, at=self.at, input_tokens=tokens.all_input)
+
+    def _most(self, meter: FurtherMeter, bound: Bound) -> Decimal:
+        match meter.measure:
+            case Measure.TOKENS:
+                return Decimal(bound.total)
+            case Measure.INPUT_TOKENS:
+                return Decimal(bound.input)
+            case Measure.OUTPUT_TOKENS:
+                return Decimal(bound.output)
+            case Measure.COST:
+                rows = {
+                    prices_at(self.model.prices, at=self.at, input_tokens=n) for n in self._borders(bound)
+                }
+                return max(
+                    row.most(input_tokens=bound.input, output_tokens=bound.output)
+                    for row in rows
+                    if row is not None
+                )
+        return self.call_units
+
+    def _borders(self, bound: Bound) -> list[int]:
+        """Numbers of input tokens at which each row that may price the call holds."""
+        return [0, *(row.above_input + 1 for row in self.model.prices if row.above_input < bound.input)]
+
+    def _true(self, meter: FurtherMeter, tokens: Tokens) -> Decimal:
+        match meter.measure:
+            case Measure.TOKENS:
+                return Decimal(tokens.total)
+            case Measure.INPUT_TOKENS:
+                return Decimal(tokens.all_input)
+            case Measure.OUTPUT_TOKENS:
+                return Decimal(tokens.all_output)
+            case Measure.COST:
+                row = self.price_row(tokens)
+                return row.cost(tokens.by_kind()) if row is not None else Decimal(0)
+        return self.call_units
+
+    @staticmethod
+    def _units(meter: FurtherMeter, quantity: Decimal, rounding: str) -> int:
+        return int(quantity.scaleb(meter.decimals).to_integral_value(rounding))
+
+
+def _differences(new: Sequence[Charge], old: Sequence[Charge]) -> tuple[Charge, ...]:
+    return tuple(replace(n, units=n.units - o.units) for n, o in zip(new, old, strict=True))
