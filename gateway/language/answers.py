@@ -42,6 +42,12 @@ TOO_LARGE_FOR_LIMIT = Refusal(
     "Its prompt and the longest answer it asks for are more tokens than the limit allows at once. Ask for a shorter answer.",
     [("x-should-retry", "false")],
 )  # fmt: skip
+NOT_RESERVED = Refusal(
+    "metering_unavailable",
+    503,
+    "Metering is unavailable",
+    "The rest of the answer could not be reserved; what came is charged.",
+)
 
 
 def bad_model_request(detail: str) -> Refusal:

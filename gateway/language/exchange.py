@@ -21,6 +21,7 @@ from gateway.headers import answer_headers, upstream_headers
 from gateway.language.answers import (
     MODEL_NOT_FOUND,
     MODEL_WITHOUT_PRICE,
+    NOT_RESERVED,
     TOO_LARGE_FOR_LIMIT,
     bad_model_request,
     error_frame,
@@ -56,6 +57,7 @@ from keys.records import KeyRecord
 from metering.admission import Outcome, billing_reason, call_event
 from metering.answers import Headers, Refusal, limited
 from metering.calls import Refused, Settlement
+from metering.engine import MeteringUnavailable
 from plans.models import OnLeaving
 
 SLICE = 1_024  # output tokens that are reserved at a time where the caller sets no limit
@@ -278,11 +280,16 @@ class ModelExchange:
         slices = max(1, -(-(needed * 10 // 8 - self.bound.output) // SLICE))
         wider = Bound(self.bound.input, min(most, self.bound.output + slices * SLICE))
         more = self.sizing.more(self.call.record, self.passed.request, self.bound, wider)
-        answer = await self.recorder.engine.extend(more, self.reservation, admitted_at_us=self.at_us)
+        try:
+            answer = await self.recorder.engine.extend(more, self.reservation, admitted_at_us=self.at_us)
+        except MeteringUnavailable:
+            return NOT_RESERVED if needed > self.bound.output else None
         if not answer.is_reserved:
             if needed <= self.bound.output:
                 return None  # what is sent is reserved still; the next frame asks again
-            return limited(Refused(answer.code or "quota_exceeded", answer.at_us, 0, 0, (), None))
+            if not answer.code:  # the reservation itself is gone
+                return NOT_RESERVED
+            return limited(Refused(answer.code, answer.at_us, 0, 0, (), None))
         self.reservation = self.reservation.with_more((*more.charges, *more.daily))
         self.bound = wider
         self.recorder.hold(self.reservation)
