@@ -31,6 +31,12 @@ NO_FIXTURE = (
     "customer.subscription.resumed",
     "invoice.finalization_failed",
     "payment_method.automatically_updated",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "customer.tax_id.created",
+    "customer.tax_id.updated",
+    "customer.tax_id.deleted",
 )
 # Thin; its fixture asks another host than `--api-base` names, so the bad usage comes by the API.
 METER_REPORT = "v1.billing.meter.error_report_triggered"
