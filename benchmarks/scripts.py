@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from core.ids import event_id, new_nonce
 from core.redis_layout import _prefix, organization_key, shard_key
 from core.redis_loop import LoopPipeline
-from metering.calls import Admission, AdmitAnswer, Call, Settled, Settlement, admit_call, settle_call
+from metering.calls import Admission, AdmitAnswer, Settled, Settlement
 from metering.events import Event
+from metering.script_calls import Call, admit_call, settle_call
 from metering.scripts import script
 from plans.cap_table import LARGEST_CAP_MINOR, MeterTable, Segment, SpendLimit
 

@@ -10,7 +10,8 @@ from gateway.routes import RouteEntry, RouteTable
 from keys.records import KeyRecord
 from metering.admission import Target, admission
 from metering.answers import Refusal
-from metering.calls import Admitted, Call, Refused
+from metering.calls import Admitted, Refused
+from metering.script_calls import Call
 from metering.verifying import Verified, look_call
 from plans.door import Span
 from plans.models import Meter

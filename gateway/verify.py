@@ -23,7 +23,7 @@ from gateway.recorder import Recorder
 from gateway.routes import RouteEntry
 from gateway.snapshot import Catalogue
 from keys.records import KeyRecord
-from metering import calls
+from metering import calls, script_calls
 from metering.admission import Target, admission, not_entitled
 from metering.answers import INVALID_KEY, KEY_EXPIRED, METERING_UNAVAILABLE, Refusal, limited
 from metering.events import Event
@@ -201,7 +201,7 @@ class _Inquiry:
         refusal = _not_entitled(record, self.asked)
         return refused(refusal) | facts(record) if refusal else None
 
-    def _call(self, span: Span, desk: Desk) -> tuple[calls.Call[Verified], dict[str, Any]]:
+    def _call(self, span: Span, desk: Desk) -> tuple[script_calls.Call[Verified], dict[str, Any]]:
         """What to ask the script, and what is known of the key."""
         if not self.question.charge:
             prepared = desk.prepare(self.key_hash, self.record, span, self.asked)

@@ -12,9 +12,10 @@ import structlog
 from core.clock import to_micros
 from core.redis import usage_redis
 from core.redis_layout import organization_key, shard_key, usage_key
-from metering.calls import USAGE_KEPT_MS, Call
+from metering.calls import USAGE_KEPT_MS
 from metering.engine import Engine
 from metering.models import CounterCorrection
+from metering.script_calls import Call
 from metering.scripts import script
 from plans.door import smallest_units
 from plans.models import Meter, Period

@@ -20,7 +20,6 @@ from metering.calls import (
     Admission,
     AdmitAnswer,
     Admitted,
-    Call,
     Cut,
     Extended,
     NoState,
@@ -37,9 +36,12 @@ from metering.calls import (
     Window,
     WindowState,
     WrongSpan,
+    claim_digest,
+)
+from metering.script_calls import (
+    Call,
     admit_args,
     admit_call,
-    claim_digest,
     cut_call,
     extend_call,
     parse_admission,

@@ -14,14 +14,12 @@ from metering.calls import (
     Admission,
     AdmitAnswer,
     Admitted,
-    Call,
     QuotaState,
     WindowState,
-    admit_args,
     claim_digest,
-    parse_admission,
 )
 from metering.events import Event
+from metering.script_calls import Call, admit_args, parse_admission
 from metering.scripts import script
 
 SOURCE = "verify"

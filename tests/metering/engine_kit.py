@@ -8,8 +8,9 @@ import redis
 
 from core.ids import new_nonce
 from core.redis_layout import organization_key, shard_key, usage_key
-from metering.calls import Admission, Call
+from metering.calls import Admission
 from metering.engine import Engine
+from metering.script_calls import Call
 from metering.scripts import Script, build_script
 
 SHARD, ORG, PERIOD, METER, KEY = 17, 501, 7, 2, 40

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from core.redis_layout import reservations_key, stream_key
-from metering.calls import admit_call
 from metering.engine import Admitted, Engine, Refused, Settlement
+from metering.script_calls import admit_call
 from plans.cap_table import SpendLimit, compile_meter
 from plans.pricing import Terms, rate_period
 from plans.tiers import PriceModel, PriceStep, UsagePrice, usage_tiers

@@ -8,7 +8,7 @@ import redis
 
 from core.ids import event_time_ms
 from core.redis_layout import organization_key, refusals_key, reservations_key, stream_key, usage_key
-from metering.calls import USAGE_KEPT_MS, admit_call
+from metering.calls import USAGE_KEPT_MS
 from metering.engine import (
     Admission,
     Admitted,
@@ -24,6 +24,7 @@ from metering.engine import (
     WrongSpan,
     claim_digest,
 )
+from metering.script_calls import admit_call
 from tests.metering.engine_kit import (
     FOREVER,
     KEY,

@@ -18,10 +18,10 @@ from core.redis_layout import (
     shard_key,
     stream_key,
 )
-from metering.calls import (
+from metering.calls import Settlement, TrackedEvent
+from metering.engine import Admitted, Engine, MeteringUnavailable
+from metering.script_calls import (
     Call,
-    Settlement,
-    TrackedEvent,
     admit_call,
     refusal_call,
     release_call,
@@ -31,7 +31,6 @@ from metering.calls import (
     sweep_call,
     track_call,
 )
-from metering.engine import Admitted, Engine, MeteringUnavailable
 from metering.scripts import NAMES, script
 from plans.cap_table import MeterTable, Segment, SpendLimit
 from tests.metering.engine_kit import (

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from core.redis_layout import stream_key
-from metering.calls import admit_call
 from metering.engine import Admitted, Engine, Refused, Settlement
+from metering.script_calls import admit_call
 from metering.scripts import build_script
 from tests.metering.engine_kit import SHARD, counters, make_admission, open_organization
 from tests.metering.test_limits import worst_window

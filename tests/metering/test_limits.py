@@ -31,6 +31,10 @@ from metering.calls import (
     Settling,
     TrackedEvent,
     Weighted,
+)
+from metering.engine import Admitted, Engine
+from metering.limits import DoorModel, StrictWindow, bucket_of, bucket_start
+from metering.script_calls import (
     admit_call,
     extend_call,
     release_call,
@@ -39,8 +43,6 @@ from metering.calls import (
     sweep_call,
     track_call,
 )
-from metering.engine import Admitted, Engine
-from metering.limits import DoorModel, StrictWindow, bucket_of, bucket_start
 from plans.cap_table import GRAINS, MeterTable, Segment, SpendLimit
 from tests.metering.engine_kit import (
     FOREVER,

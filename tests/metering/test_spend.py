@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from core.redis_layout import reservations_key
-from metering.calls import admit_call
 from metering.engine import Admitted, Engine, Refused, Settlement, SettleOutcome, TrackedEvent
+from metering.script_calls import admit_call
 from plans.cap_table import GRAINS, LARGEST, LARGEST_CAP_MINOR, MeterTable, Segment, SpendLimit
 from tests.metering.engine_kit import (
     FOREVER,

@@ -11,8 +11,9 @@ from redis import Redis
 from core.clock import now
 from core.redis_layout import rate_key
 from metering import drf
-from metering.calls import Admitted, admit_call
+from metering.calls import Admitted
 from metering.engine import Engine
+from metering.script_calls import admit_call
 from metering.standing import window_sum
 from plans.suspension import suspend_organization
 from tests.factories import expire_key
