@@ -16,12 +16,12 @@ from core.request_id import new_request_id  # noqa: E402
 from gateway.call import Call, CallRefused, Exchange, admit, entitlement  # noqa: E402
 from gateway.caller import Callers, Refused  # noqa: E402
 from gateway.dialects import PREFIX as FORWARD_AUTH  # noqa: E402
-from gateway.followed import Followed, OwnersShelf, load_shelf  # noqa: E402
 from gateway.forward_auth import ForwardAuth  # noqa: E402
 from gateway.headers import find_header, header_fault  # noqa: E402
 from gateway.health import answer_health  # noqa: E402
 from gateway.language.answers import send_model_refusal, send_models  # noqa: E402
 from gateway.language.exchange import carry_out  # noqa: E402
+from gateway.owners import OwnersShelf, load_shelf  # noqa: E402
 from gateway.problems import (  # noqa: E402
     BAD_PATH,
     BAD_REQUEST,
@@ -36,7 +36,7 @@ from gateway.problems import (  # noqa: E402
 from gateway.proxy import Receive, Send  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
 from gateway.routes import LanguageTerms, RouteEntry, has_dot_segments  # noqa: E402
-from gateway.snapshot import Catalogue  # noqa: E402
+from gateway.snapshot import Catalogue, Followed  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
 from gateway.verify import PATH as VERIFY  # noqa: E402
 from gateway.verify import Verifier  # noqa: E402

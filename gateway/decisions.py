@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.clock import from_micros
-from gateway.followed import OwnersShelf
+from gateway.owners import OwnersShelf
 from gateway.routes import RouteEntry, RouteTable
 from keys.records import KeyRecord
 from metering.admission import Target, admission

@@ -15,6 +15,7 @@ _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
 _MEANINGS = {
     400: "The question makes no sense; `detail` names the field.",
     401: "No owner key, or one that is not valid. A bad key in the body is answered 200 with `allowed: false`.",
+    403: "The owner key's scopes do not include `usage`.",
     413: "The body is over 16 kB.",
     415: "The body is not JSON.",
     503: "The key cannot be checked, or nothing could be metered. Nothing was charged; try again.",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from django.db import close_old_connections
@@ -30,16 +30,17 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_threads, run)
 
 
-class Catalogue:
-    """The route table that follows the database within a second; with PostgreSQL away the last one stays."""
+class Followed(Generic[T]):
+    """A value that is read again every second; with PostgreSQL away the last one stays."""
 
-    def __init__(self) -> None:
-        self.table = RouteTable()
+    def __init__(self, load: Callable[[], T], empty: T) -> None:
+        self._load = load
+        self.value = empty
         self.is_loaded = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load once (if PostgreSQL answers) and go on in the background."""
+        """Read once (if PostgreSQL answers) and go on in the background."""
         await self._refresh()
         self._task = asyncio.create_task(self._follow())
 
@@ -56,7 +57,18 @@ class Catalogue:
 
     async def _refresh(self) -> None:
         try:
-            self.table = await in_thread(load_route_table)
-            self.is_loaded = True
-        except Exception as error:  # whatever it is, the last table goes on and the next second tries again
-            log.warning("catalogue_not_refreshed", error=type(error).__name__, detail=str(error)[:200])
+            self.value, self.is_loaded = await in_thread(self._load), True
+        except Exception as error:  # whatever it is, the last value goes on and the next second tries again
+            name = type(self.value).__name__
+            log.warning("not_refreshed", what=name, error=type(error).__name__, detail=str(error)[:200])
+
+
+class Catalogue(Followed[RouteTable]):
+    """The route table as the database has it."""
+
+    def __init__(self) -> None:
+        super().__init__(load_route_table, RouteTable())
+
+    @property
+    def table(self) -> RouteTable:
+        return self.value

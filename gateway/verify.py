@@ -14,14 +14,14 @@ import structlog
 from core.ids import event_id, new_nonce
 from gateway.caller import Callers, Refused
 from gateway.decisions import Asked, Decided, Desk, facts, left, refused, standing
-from gateway.followed import Followed, OwnersShelf, owner_fault
 from gateway.headers import RawHeaders
+from gateway.owners import OwnersShelf, owner_fault
 from gateway.problems import NOT_FOUND, method_not_allowed
 from gateway.proxy import Receive, Send
 from gateway.questions import BadQuestion, Question, invalid, read_question
 from gateway.recorder import Recorder
 from gateway.routes import RouteEntry
-from gateway.snapshot import Catalogue
+from gateway.snapshot import Catalogue, Followed
 from keys.records import KeyRecord
 from metering import calls, script_calls
 from metering.admission import Target, admission, not_entitled

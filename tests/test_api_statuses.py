@@ -15,6 +15,7 @@ from redis import Redis
 
 from core.clock import now
 from dashboard.refusal_docs import REFUSALS
+from keys.services import issue_owner_key
 from metering import drf, range_check
 from metering.alerts import services
 from metering.alerts.services import ensure_defaults
@@ -291,6 +292,7 @@ PROVOKED: dict[str, dict[int, Provoke]] = {
         200: lambda w: _verify(w, {"meter": "api_calls", "charge": "order-1"}),
         400: lambda w: _verify(w, {"meter": "nothing"}),
         401: lambda w: _verify(w, {}, owner="wrong"),
+        403: lambda w: _verify(w, {}, owner=issue_owner_key(name="crm", at=now(), scopes=["revenue"])[1]),
         413: lambda w: _verify(w, "x" * 20_000),
         415: lambda w: _verify(w, {}, media_type="text/plain"),
         503: lambda w: _verify(w, {}, REDIS_URL="redis://127.0.0.1:1/0"),

@@ -127,6 +127,9 @@ class Used:
     is_estimate: bool
 
 
+_NO_CALL: dict[str, Any] = {"status": None, "duration_us": None, "bytes_in": None, "bytes_out": None}
+
+
 class ModelExchange:
     """The part of a call after its admission."""
 
@@ -151,9 +154,7 @@ class ModelExchange:
         self.recorder.hold(self.reservation)
         try:
             await self._run()
-        except (
-            BaseException
-        ):  # a shutdown or a fault of ours: not billed, but told; settled ones are told "done"
+        except BaseException:  # a shutdown, or a fault of ours: not billed, but told
             await self._settle(500, "gateway_error")
             raise
         finally:
@@ -341,7 +342,8 @@ class ModelExchange:
     def _event(
         self, ended: Outcome, quantity: Decimal, properties: dict[str, Any], *, meter_id: int | None = None, number: int = 0
     ) -> bytes:  # fmt: skip
-        """A row of the call; those of further meters have ids of their own, made of the admission's as well."""
+        """A row of the call. Those of further meters have ids of their own, made of the admission's as well, and no status,
+        duration or size: the call is counted and looked at once."""
         event = call_event(
             self.call.record, self.passed.request, self.call.route.target, ended,
             admitted=self.passed.answer, door="gateway", request_id=self.call.request_id,
@@ -352,6 +354,7 @@ class ModelExchange:
             meter_id=meter_id or event.meter_id,
             quantity=Decimal(0) if ended.reason else quantity,
             properties=properties,
+            **(_NO_CALL if number else {}),
         ).to_json()
 
     def _used(

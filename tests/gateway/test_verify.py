@@ -217,6 +217,17 @@ def test_an_owner_key_opens_and_closes_within_a_second_or_two(shop: Shop) -> Non
     wait_for(lambda: ask(shop, customer, owner=clear).status == 401)
 
 
+@pytest.mark.parametrize("scope", ["revenue", "tenants"])
+def test_an_owner_key_without_the_scope_of_usage_asks_and_charges_nothing(shop: Shop, scope: str) -> None:
+    customer = shop.customer()
+    _, clear = issue_owner_key(name=scope, at=now(), scopes=[scope])
+    wait_for(lambda: ask(shop, customer, owner=clear).status == 403)
+    assert_refused(
+        ask(shop, customer, owner=clear, meter="api_calls", charge="one"), 403, "owner_scope_missing"
+    )
+    assert customer.events() == []
+
+
 @pytest.mark.parametrize(
     ("question", "field"),
     [

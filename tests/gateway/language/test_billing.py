@@ -31,6 +31,9 @@ def assert_billed(user: User, tokens: dict[str, int], **more: Any) -> dict[str, 
     settled = sorted(value for name, value in user.counters().items() if not name.startswith("r"))
     assert settled == sorted(n for n in (int(row["qty"] * 10**9), sum(tokens.values())) if n)
     user.assert_nothing_reserved()
+    assert [event["rid"] for event in user.events() if "status" in event] == [
+        row["rid"]
+    ]  # one call, whatever it counts on
     return row
 
 
