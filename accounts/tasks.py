@@ -1,4 +1,4 @@
-"""Sending mails."""
+"""Sending mails; sessions that are over."""
 
 import json
 from base64 import b64decode
@@ -7,6 +7,8 @@ from celery import shared_task
 from django.core.cache import cache
 from django.core.mail import EmailMultiAlternatives
 
+from accounts.over_sessions import forget_sessions
+from core.clock import now
 from core.crypto import decrypt
 
 SENT_SECONDS = 24 * 3600
@@ -33,3 +35,9 @@ def send_mail(*, sealed: str) -> None:
         message.attach(name, b64decode(content), content_type)
     message.send()
     cache.set(mail["id"], 1, SENT_SECONDS)
+
+
+@shared_task(name="accounts.forget_sessions")
+def forget_over_sessions() -> None:
+    """Sessions of staff at the JSON API, after their time."""
+    forget_sessions(at=now())

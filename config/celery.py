@@ -105,6 +105,10 @@ app.conf.beat_schedule = {
         "task": "core.forget_answers",
         "schedule": crontab(minute="25"),
     },
+    "forget-sessions": {
+        "task": "accounts.forget_sessions",
+        "schedule": crontab(minute="35"),
+    },
     "reconcile": {
         "task": "metering.reconcile",
         "schedule": crontab(hour="2", minute="40"),

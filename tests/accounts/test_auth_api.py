@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from accounts.models import AuditEvent, StaffSession, User
+from accounts.over_sessions import forget_sessions
 from accounts.services import create_person, create_staff
 from accounts.tokens import ACCESS, REFRESH, BadToken, Claims, read_token, sign_token
 from core.clock import now
@@ -225,3 +226,12 @@ def test_a_token_costs_one_query(staff: User, django_assert_num_queries: Any) ->
     access = sign_in().json()["access"]
     with django_assert_num_queries(2):  # the session, and the (empty) page of tenants
         look(access)
+
+
+def test_sessions_that_are_over_are_forgotten_and_the_audit_log_keeps_them(staff: User) -> None:
+    sign_in()
+    session = StaffSession.objects.get()
+    assert forget_sessions(at=session.expires_at - timedelta(seconds=1)) == 0
+    assert forget_sessions(at=session.expires_at) == 1
+    assert not StaffSession.objects.exists()
+    assert AuditEvent.objects.filter(action="staff.signed_in", target=session.public_id).exists()
