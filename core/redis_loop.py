@@ -8,7 +8,8 @@ that were on their way may or may not have run, which is why nothing here repeat
 import asyncio
 import ssl
 from collections import deque
-from typing import Any, cast
+from collections.abc import Awaitable
+from typing import Any, Protocol, cast
 
 import hiredis
 from redis.asyncio.connection import parse_url
@@ -18,6 +19,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Reply = Any
 Argument = bytes | str | int
+
+
+class Waiter(Protocol):
+    """Who is told of a command's end: a future, or whatever answers to the same names."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, reply: Reply, /) -> None: ...
+
+    def set_exception(self, error: RedisError, /) -> None: ...
 
 
 class LoopPipeline:
@@ -31,10 +43,26 @@ class LoopPipeline:
 
     async def execute(self, *command: Argument) -> Reply:
         """The reply to one command. Raises RedisError: ConnectionError, TimeoutError, or what Redis answered."""
+        return await self.send(pack(command))
+
+    def send(self, packed: bytes) -> Awaitable[Reply]:
+        """The same for a command that is packed already; it leaves with the others of this turn, awaited or not."""
         connection = self._connection
         if connection is None or connection.broken:
-            connection = await self._connect()
-        return await connection.send(pack(command))
+            return self._send_when_connected(packed)
+        return connection.send(packed)
+
+    def post(self, packed: bytes, waiter: Waiter) -> None:
+        """Send a packed command whose end is told to `waiter`, whatever becomes of the caller: no task is needed to see it
+        through. Where there is no connection `waiter` is told so at once; nothing left then."""
+        connection = self._connection
+        if connection is None or connection.broken:
+            waiter.set_exception(RedisConnectionError("not connected"))
+        else:
+            connection.post(packed, waiter)
+
+    async def _send_when_connected(self, packed: bytes) -> Reply:
+        return await (await self._connect()).send(packed)
 
     async def aclose(self) -> None:
         """Close the connection; commands under way fail."""
@@ -106,22 +134,26 @@ class _Connection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
-        self._waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()  # deadline, who waits
+        self._waiting: deque[Waiter] = deque()
+        self._answered = 0
+        self._deadlines: deque[tuple[float, int]] = (
+            deque()
+        )  # by when how many replies must have come, a turn each
         self._watch: asyncio.TimerHandle | None = None
 
     def send(self, packed: bytes) -> "asyncio.Future[Reply]":
         future: asyncio.Future[Reply] = self._loop.create_future()
+        self.post(packed, future)
+        return future
+
+    def post(self, packed: bytes, waiter: Waiter) -> None:
         if self.broken:
-            future.set_exception(RedisConnectionError("connection lost"))
-            return future
+            waiter.set_exception(RedisConnectionError("connection lost"))
+            return
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(packed)
-        deadline = self._loop.time() + self._timeout
-        self._waiting.append((deadline, future))
-        if self._watch is None:
-            self._watch = self._loop.call_at(deadline, self._look)
-        return future
+        self._waiting.append(waiter)
 
     def fail(self, error: RedisError) -> None:
         """Break the connection: everyone who waits is told."""
@@ -133,9 +165,9 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(error)
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without inheriting from it
@@ -143,28 +175,38 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
-            _, future = self._waiting.popleft()
-            if future.done():  # its caller was cancelled
+            waiter = self._waiting.popleft()
+            self._answered += 1
+            if waiter.done():  # its caller was cancelled
                 continue
             if isinstance(reply, hiredis.ReplyError):
-                future.set_exception(reply_error(str(reply)))
+                waiter.set_exception(reply_error(str(reply)))
             else:
-                future.set_result(reply)
+                waiter.set_result(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(RedisConnectionError("connection lost"))
 
     def _flush(self) -> None:
-        if self._transport is not None and self._outgoing:
-            self._transport.write(b"".join(self._outgoing))
+        if self._transport is None or not self._outgoing:
+            return
+        self._transport.write(b"".join(self._outgoing))
         self._outgoing.clear()
+        deadline, deadlines = self._loop.time() + self._timeout, self._deadlines
+        while deadlines and deadlines[0][1] <= self._answered:
+            deadlines.popleft()
+        deadlines.append((deadline, self._answered + len(self._waiting)))
+        if self._watch is None:
+            self._watch = self._loop.call_at(deadline, self._look)
 
     def _look(self) -> None:
-        """One timer instead of one per command: set for the deadline of the command that has waited longest."""
+        """One timer instead of one per command: set for the deadline of the turn that has waited longest."""
         self._watch = None
-        if not self._waiting:
+        while self._deadlines and self._deadlines[0][1] <= self._answered:
+            self._deadlines.popleft()
+        if not self._deadlines:
             return
-        deadline = self._waiting[0][0]
+        deadline = self._deadlines[0][0]
         if deadline <= self._loop.time():
             self.fail(RedisTimeoutError("no reply in time"))
         else:

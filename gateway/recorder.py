@@ -14,6 +14,7 @@ import structlog
 
 from metering.calls import Reservation, Settlement, SettleOutcome
 from metering.engine import AsyncEngine, MeteringUnavailable
+from metering.prepared import Passed
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +29,10 @@ class Recorder:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
-        self._open: dict[str, Reservation] = {}
+        self._open: dict[str, Reservation | Passed] = {}
         self._held_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._endings: set[_Ending] = set()
         self._renewal: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,19 +44,22 @@ class Recorder:
             self._renewal.cancel()
             with suppress(asyncio.CancelledError):
                 await self._renewal
-        while self._tasks:
-            await asyncio.wait(self._tasks, timeout=SETTLE_SECONDS + 1)
+        while self._tasks or self._endings:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=SETTLE_SECONDS + 1)
+            else:
+                await asyncio.sleep(RETRY_SECONDS)
 
-    def hold(self, reservation: Reservation) -> None:
-        """Renew this reservation until it is settled."""
+    def hold(self, reservation: Reservation | Passed) -> None:
+        """Renew this reservation (or that of a prepared call) until it is settled."""
         self._open[reservation.nonce] = reservation
         self._held_at[reservation.nonce] = time.monotonic()
 
-    def holds(self, reservation: Reservation) -> bool:
+    def holds(self, reservation: Reservation | Passed) -> bool:
         """Whether it was made or renewed lately, so that its units are surely still reserved."""
         return time.monotonic() - self._held_at.get(reservation.nonce, 0.0) < UNRENEWED_SECONDS
 
-    def let_go(self, reservation: Reservation) -> None:
+    def let_go(self, reservation: Reservation | Passed) -> None:
         """Renew it no more: what was not settled expires and gives its units back."""
         self._open.pop(reservation.nonce, None)
         self._held_at.pop(reservation.nonce, None)
@@ -63,6 +68,16 @@ class Recorder:
         """Whether the call is in the stream as billed. `unbilled` makes its event with quantity 0, reason `expired`,
         which is written when its reservation had gone and there is no room left."""
         return await asyncio.shield(self._keep(self._settle(settlement, unbilled)))
+
+    def settle_prepared(
+        self, passed: Passed, event: bytes, *, is_billed: bool, unbilled: Callable[[], bytes]
+    ) -> "asyncio.Future[bool]":
+        """As `settle`, for a prepared call: the command leaves with the others of this turn, and the connection sees to its
+        end, not a task. Who awaits it may be cancelled."""
+        ending = _Ending(self, passed, event, unbilled, is_billed=is_billed)
+        self._endings.add(ending)
+        self.engine.post(passed.settle_command(event, is_billed=is_billed), ending)
+        return ending.future
 
     def refuse(self, shard: int, org_id: int, mode: str, key_id: int, reason: str) -> None:
         """Count a refusal; nobody waits for it."""
@@ -101,7 +116,7 @@ class Recorder:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            held = list(self._open.values())
+            held = [one if isinstance(one, Reservation) else one.reservation for one in self._open.values()]
             if not held:
                 continue
             try:
@@ -113,3 +128,52 @@ class Recorder:
             for reservation, is_open in zip(held, renewed, strict=True):
                 if is_open and reservation.nonce in self._open:
                     self._held_at[reservation.nonce] = at
+
+
+class _Ending:
+    """A settle under way. The connection tells it the reply, whether or not anybody still waits for `future`; what did not end
+    at once is repeated in the general form."""
+
+    __slots__ = ("_event", "_is_billed", "_passed", "_recorder", "_unbilled", "future")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        passed: Passed,
+        event: bytes,
+        unbilled: Callable[[], bytes],
+        *,
+        is_billed: bool,
+    ) -> None:
+        self._recorder, self._passed, self._event = recorder, passed, event
+        self._is_billed, self._unbilled = is_billed, unbilled
+        self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, reply: Any) -> None:
+        if reply[0] in _RECORDED:
+            self._end(is_recorded=True)
+        else:
+            self._recorder._keep(self._repeat())
+
+    def set_exception(self, error: Exception) -> None:
+        self._recorder._keep(self._repeat())
+
+    async def _repeat(self) -> None:
+        settlement = self._passed.settlement(self._event, is_billed=self._is_billed)
+        is_recorded = False
+        try:
+            is_recorded = await self._recorder._settle(settlement, self._unbilled)
+        finally:
+            self._end(is_recorded=is_recorded)
+
+    def _end(self, *, is_recorded: bool) -> None:
+        self._recorder._endings.discard(self)
+        self._recorder.let_go(self._passed)
+        if not self.future.done():
+            self.future.set_result(is_recorded)
+
+
+_RECORDED = (b"SETTLED", b"DONE")

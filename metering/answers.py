@@ -162,14 +162,14 @@ def rate_headers(windows: Sequence[WindowState], quota: QuotaState | None, at_us
     windows = [window for window in windows if not window.name]
     if not windows:
         return []
-    policies = [f'"{_name(w)}";q={w.limit};w={w.seconds}' for w in windows]
+    policies = [f'"{window_name(w)}";q={w.limit};w={w.seconds}' for w in windows]
     if quota is not None:
         policies.append(f'"period";q={quota.limit};w={quota.reset_s}')
     near = nearest(windows)
     reset_s = min(near.reset_s, near.seconds)  # a begun bucket of the window rounds up past it
     return [
         ("RateLimit-Policy", ", ".join(policies)),
-        ("RateLimit", f'"{_name(near)}";r={near.remaining};t={reset_s}'),
+        ("RateLimit", f'"{window_name(near)}";r={near.remaining};t={reset_s}'),
         ("X-RateLimit-Limit", str(near.limit)),
         ("X-RateLimit-Remaining", str(near.remaining)),
         ("X-RateLimit-Reset", str(reset_s)),
@@ -185,6 +185,7 @@ def nearest(windows: Sequence[WindowState]) -> WindowState:
     return best
 
 
-def _name(window: WindowState) -> str:
+def window_name(window: WindowState) -> str:
+    """What headers call a window: `minute`, `key-minute`, `90s`."""
     name = _WINDOW_NAMES.get(window.seconds, f"{window.seconds}s")
     return f"key-{name}" if window.of_key else name

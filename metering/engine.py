@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from core.errors import PortalError
 from core.redis import usage_redis, usage_redis_async, usage_redis_thread
 from core.redis_layout import expiries_key
-from core.redis_loop import LoopPipeline
+from core.redis_loop import LoopPipeline, Waiter
 from metering.calls import (
     NO_QUOTA,
     Admission,
@@ -53,6 +53,7 @@ from metering.script_calls import (
     sweep_call,
     track_call,
 )
+from metering.scripts import Script
 
 __all__ = [
     "NO_QUOTA", "Admission", "AdmitAnswer", "Admitted", "AsyncEngine", "Call", "Cut", "Engine", "MeteringUnavailable",
@@ -201,6 +202,21 @@ class AsyncEngine:
         except RedisError as error:
             raise MeteringUnavailable() from error
         return call.parse(reply)
+
+    async def ask(self, script: Script, packed: bytes) -> Any:
+        """The reply to a packed call of this script (metering/prepared.py). Raises MeteringUnavailable."""
+        try:
+            try:
+                return await self._client.send(packed)
+            except NoScriptError:
+                await self._client.execute("SCRIPT", "LOAD", script.source)
+                return await self._client.send(packed)
+        except RedisError as error:
+            raise MeteringUnavailable() from error
+
+    def post(self, packed: bytes, waiter: Waiter) -> None:
+        """Send a packed call and tell its end to `waiter`, who may be told a RedisError at once."""
+        self._client.post(packed, waiter)
 
     async def admit(self, request: Admission) -> AdmitAnswer:
         """See `Engine.admit`."""

@@ -79,7 +79,7 @@ def admit_call(request: Admission) -> Call[AdmitAnswer]:
 def admit_args(request: Admission) -> tuple[list[str], list[str | bytes]]:
     """Keys and arguments of admit.lua."""
     r = request
-    windows = _windows(r)
+    windows = window_rules(r)
     charges = (*r.charges, *r.daily)
     _check_range(r.version, *(n for c in charges for n in (c.units, max(c.quota, 0))))
     _check_windows(windows)
@@ -103,7 +103,7 @@ def admit_args(request: Admission) -> tuple[list[str], list[str | bytes]]:
     return keys, args
 
 
-def _windows(r: Admission) -> list[Weighted]:
+def window_rules(r: Admission) -> list[Weighted]:
     """All windows of a call in the order of the script's keys."""
     return [
         *[Weighted("", seconds, limit, 1) for seconds, limit in r.windows],
@@ -180,7 +180,7 @@ def _window_states(request: Admission, numbers: Sequence[int]) -> tuple[WindowSt
         WindowState(
             w.seconds, w.limit, int(numbers[2 * i]), int(numbers[2 * i + 1]), w.code == "key_rate_limited", w.name
         )
-        for i, w in enumerate(_windows(request)[: len(numbers) // 2])
+        for i, w in enumerate(window_rules(request)[: len(numbers) // 2])
     )  # fmt: skip
 
 
