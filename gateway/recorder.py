@@ -152,8 +152,8 @@ class _Ending:
     def done(self) -> bool:
         return False
 
-    def set_result(self, reply: Any) -> None:
-        if reply[0] in _RECORDED:
+    def set_result(self, reply: bytes) -> None:
+        if reply.startswith(_RECORDED):
             self._end(is_recorded=True)
         else:
             self._recorder._keep(self._repeat())

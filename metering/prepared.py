@@ -32,7 +32,7 @@ from metering.prepared_parts import (
     cut,
     nonce_text,
 )
-from metering.script_calls import admit_call, parse_admission, settle_call
+from metering.script_calls import admit_call, admitted_numbers, parse_admission, settle_call
 from metering.scripts import script
 from plans.door import Span
 
@@ -46,7 +46,7 @@ class PreparedCall:
     could not count exactly."""
 
     __slots__ = (
-        "_admit", "_event", "_rates", "_settle_billed", "_settle_unbilled", "door", "end_us", "record", "request", "span",
+        "_admit", "_event", "_numbers", "_rates", "_settle_billed", "_settle_unbilled", "door", "end_us", "record", "request", "span",
         "start_us", "target",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class PreparedCall:
         self.start_us, self.end_us = span.start_us, span.end_us
         self.request: Admission = admission(record, span, target, nonce=MARK)
         self._admit = cut(admit_call(self.request), MARK_TEXT)
+        self._numbers = admitted_numbers(self.request).unpack_from
         self._settle_billed = self._settle_pieces(target.units)
         self._settle_unbilled = self._settle_pieces(0)
         self._event = EventText(self._marked_event(""), self._marked_event(MARK_TEXT_VALUE))
@@ -85,8 +86,10 @@ class PreparedCall:
 
     def read(self, nonce: int, reply: Any) -> "Passed | AdmitAnswer":
         """What a reply of admit.lua says."""
+        if type(reply) is bytes:
+            return Passed(self, nonce, reply, self._numbers(reply))
         if reply[0] == b"OK":
-            return Passed(self, nonce, reply)
+            return Passed(self, nonce, reply, (reply[1], reply[7], *reply[7 + reply[6] :]))
         return parse_admission(self.with_nonce(nonce), reply)
 
     def with_nonce(self, nonce: int) -> Admission:
@@ -97,17 +100,21 @@ class PreparedCall:
 class Passed:
     """One admitted call. The general forms of it are made when they are asked for."""
 
-    __slots__ = ("call", "nonce", "number", "occurred_at_us", "reply")
+    __slots__ = ("call", "nonce", "number", "numbers", "reply")
 
-    def __init__(self, call: PreparedCall, number: int, reply: Any) -> None:
+    def __init__(self, call: PreparedCall, number: int, reply: Any, numbers: tuple[int, ...]) -> None:
         self.call, self.number, self.reply = call, number, reply
+        self.numbers = numbers  # its time, what is used, and per window what remains and when all of it does
         self.nonce = f"{number:x}"  # as reservations are named by it
-        self.occurred_at_us: int = reply[1]
+
+    @property
+    def occurred_at_us(self) -> int:
+        """The time of Redis at the admission, which dates the event."""
+        return self.numbers[0]
 
     def rate_lines(self) -> bytes:
         """Lines of an answer's head that say what is left (`Farebox-Warning` among them), each with its end."""
-        reply = self.reply
-        return self.call._rates.write(reply[7 + reply[6] :], self.occurred_at_us)
+        return self.call._rates.write(self.numbers)
 
     def rate_headers(self) -> list[tuple[bytes, bytes]]:
         """The same as ASGI has headers."""
@@ -119,7 +126,7 @@ class Passed:
     ) -> bytes:
         """The call's event as JSON; `reason` '' is billed, else its quantity is 0."""
         return self.call._event.write(
-            self.occurred_at_us, self.number, status, duration_us, bytes_in, bytes_out, reason, request_id
+            self.numbers[0], self.number, status, duration_us, bytes_in, bytes_out, reason, request_id
         )
 
     def settle_command(self, event: bytes, *, is_billed: bool) -> bytes:

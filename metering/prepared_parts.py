@@ -117,12 +117,12 @@ class RateLines:
         quota = QuotaState(self._quota, 0, MARK_NUMBER) if self._quota >= 0 else None
         policy = dict(rate_headers(states, quota, 0)).get("RateLimit-Policy", "")
         self._windows = [
-            (2 * i, w.limit, w.seconds, _lines(policy, state, self._warning))
+            (2 + 2 * i, w.limit, w.seconds, _lines(policy, state, self._warning))
             for (i, w), state in zip(told, states, strict=True)
         ]
 
-    def write(self, numbers: Sequence[int], now_us: int) -> bytes:
-        """The lines, by the numbers of the script's reply: per window what remains and when all of it does."""
+    def write(self, numbers: Sequence[int]) -> bytes:
+        """The lines, by the numbers of the script's reply: its time, what is used, per window what remains and when all does."""
         if not self._windows:
             return self._warning
         at, limit, seconds, template = self._windows[0]
@@ -133,7 +133,7 @@ class RateLines:
                 (at, limit, seconds, template), left = window, remaining
         reset = min(numbers[at + 1], seconds)
         if self._quota >= 0:
-            return template % (-(-(self._end_us - now_us) // 1_000_000), left, reset, left, reset)
+            return template % (-(-(self._end_us - numbers[0]) // 1_000_000), left, reset, left, reset)
         return template % (left, reset, left, reset)
 
 

@@ -6,6 +6,7 @@ run calls.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any, Generic, TypeVar
 
 from core.ids import event_id
@@ -58,6 +59,8 @@ from metering.scripts import Script, script
 from plans.cap_table import SpendLimit
 
 T = TypeVar("T")
+_MOST_WINDOWS = 64  # of one call
+_NUMBERS = [Struct(f">{2 + 2 * windows}Q") for windows in range(_MOST_WINDOWS + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ def window_rules(r: Admission) -> list[Weighted]:
 
 def _check_windows(windows: Sequence[Weighted]) -> None:
     _check_range(*(w.seconds for w in windows))
+    if len(windows) > _MOST_WINDOWS:
+        raise ValueError("a call has too many windows")
     if any(
         w.seconds < 1 or not (0 <= w.limit <= LARGEST_LIMIT and 0 <= w.weight <= LARGEST_LIMIT)
         for w in windows
@@ -136,8 +141,18 @@ def _charge_args(
     return [*args, *(spend.fields if spend is not None else ())]
 
 
+def admitted_numbers(request: Admission) -> Struct:
+    """What the packed reply of an admission begins with (metering/scripts/admit_plain.lua): its time, what is used, and per window
+    what remains and the seconds until all of it does. The epoch follows."""
+    return _NUMBERS[len(window_rules(request))]
+
+
 def parse_admission(request: Admission, reply: Any) -> AdmitAnswer:
     """The answer in a reply of admit.lua."""
+    if isinstance(reply, bytes):
+        head = admitted_numbers(request)
+        now, *numbers = head.unpack_from(reply)
+        reply = [b"OK", now, reply[head.size :], b"", -1, 0, 1, *numbers]
     outcome, now = reply[0], int(reply[1])
     if outcome == b"STALE":
         return Stale(now)
@@ -241,8 +256,9 @@ def extend_call(request: Admission, reservation: Reservation, *, admitted_at_us:
     )
 
 
-def _parse_settled(reply: Any) -> Settled:
-    return Settled(SettleOutcome(reply[0].decode()), int(reply[1] or 0))
+def _parse_settled(reply: bytes) -> Settled:
+    outcome, _, seq = reply.decode().partition(" ")
+    return Settled(SettleOutcome(outcome), int(seq or 0))
 
 
 def track_call(shard: int, events: Sequence[TrackedEvent]) -> Call[list[Verdict]]:

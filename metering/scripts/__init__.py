@@ -13,9 +13,19 @@ from pathlib import Path
 BUCKETS = 240
 _FOLDER = Path(__file__).parent
 _PARTS = {
-    "admit": ("clock", "numbers", "windows", "reservations", "refusals", "charges", "spend"),
+    "admit": (
+        "clock",
+        "now",
+        "numbers",
+        "windows",
+        "admit_plain",
+        "reservations",
+        "refusals",
+        "charges",
+        "spend",
+    ),
     "extend": ("clock", "numbers", "windows", "charges", "spend"),
-    "settle": ("numbers", "charges", "spend", "weights"),
+    "settle": ("numbers", "settle_plain", "charges", "spend", "weights"),
     "track": ("numbers",),
     "restore": ("numbers",),
     "renew": ("clock", "numbers"),
@@ -27,6 +37,7 @@ _PARTS = {
     "verify": (
         "dry_run",
         "clock",
+        "now",
         "numbers",
         "windows",
         "reservations",

@@ -6,7 +6,6 @@
 --       ("#" stands for the day), 10 life, 11 usage expiry (ms), 12 windows, 13 charges of the period, 14 of the day, 15.. per
 --       window: seconds, limit, weight, code; per charge, the day's last: units, quota (-1 none), code; then the spend cap's
 --       tables ('' none), the fields of the day's charges, those of the period's, those of all priced meters
-local now = clock()
 local version = redis.call('HGET', KEYS[1], 'v')
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 if not version or not epoch then return {'NOSTATE', now} end

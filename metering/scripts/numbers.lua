@@ -1,6 +1,6 @@
 -- Whole numbers below 2^53 are exact in Lua; everything else is refused before the first write.
 local LARGEST = 9007199254740991
-local floor, ceil, tonumber, find, format = math.floor, math.ceil, tonumber, string.find, string.format
+local call, floor, ceil, tonumber, find, format = redis.call, math.floor, math.ceil, tonumber, string.find, string.format
 
 local function text(n)
   return format('%.0f', n)

@@ -4,13 +4,13 @@
 -- ARGV: 1 reservation, 2 version, 3 usage expiry (ms), 4 admitted at, 5 charges of the period, 6 of the day, 7 windows, 8.. per
 --       charge, the day's last: meter, reserved units, actual units, quota (-1 none), event ('' none); per window: seconds,
 --       weight, true weight; then the spend cap's tables ('' none) and the fields of all priced meters
-if redis.call('EXISTS', KEYS[5]) == 1 then return {'DONE', ''} end
+if redis.call('EXISTS', KEYS[5]) == 1 then return 'DONE' end
 local usage, usage_expiry, of_period = KEYS[3], whole(ARGV[3]) and ARGV[3], tonumber(ARGV[5])
 local in_all, of_windows = of_period + tonumber(ARGV[6]), tonumber(ARGV[7])
 local windows = 8 + 5 * in_all
 local tables = windows + 3 * of_windows
 local shard = redis.call('HMGET', KEYS[2], 'epoch', 'seq')
-if not shard[1] then return {'NOSTATE', ''} end
+if not shard[1] then return 'NOSTATE' end
 local open = redis.call('ZSCORE', KEYS[4], ARGV[1])
 local seq = whole(shard[2] or '0')
 local writes, more, is_checked = {}, nil, open
@@ -24,12 +24,12 @@ for i = 1, in_all do
   local own = open and math.min(reserved, waiting) or 0
   if units > 0 and not is_checked then
     local version = redis.call('HGET', KEYS[1], 'v')
-    if not version then return {'NOSTATE', ''} end
-    if tonumber(version) > tonumber(ARGV[2]) then return {'EXPIRED', ''} end
+    if not version then return 'NOSTATE' end
+    if tonumber(version) > tonumber(ARGV[2]) then return 'EXPIRED' end
     is_checked = true
   end
   if units > own then
-    if quota >= 0 and settled + waiting - own + units > quota then return {'EXPIRED', ''} end
+    if quota >= 0 and settled + waiting - own + units > quota then return 'EXPIRED' end
     more = more or {}
     if i <= of_period then more[meter] = (more[meter] or 0) + units - own end
   end
@@ -38,7 +38,7 @@ for i = 1, in_all do
 end
 if more and ARGV[tables] ~= '' then
   local held = ARGV[tables + 1] and redis.call('HMGET', usage, unpack(ARGV, tables + 1)) or {}
-  if cap_is_passed(ARGV[tables], ARGV, tables, held, 0, more, usage, {}) then return {'EXPIRED', ''} end
+  if cap_is_passed(ARGV[tables], ARGV, tables, held, 0, more, usage, {}) then return 'EXPIRED' end
 end
 local weights = {}
 for i = 1, of_windows do
@@ -68,4 +68,4 @@ redis.call('SET', KEYS[5], '1', 'PX', '600000')
 for i, changes in ipairs(weights) do
   for _, change in ipairs(changes) do redis.call('SETRANGE', KEYS[6 + i], change[1], change[2]) end
 end
-return {'SETTLED', text(seq + events)}
+return 'SETTLED ' .. text(seq + events)

@@ -13,7 +13,6 @@ local reply = admit(keys, args)
 if is_known then reply[#reply + 1] = 'KNOWN' end
 if is_dry or reply[1] ~= 'OK' then return reply end
 
-local now = tonumber(reply[2])
 local milliseconds = floor(now / 1000)
 local time_of_id = format('%08x-%04x', floor(milliseconds / 65536), milliseconds % 65536)
 local event = ARGV[2] .. time_of_id .. ARGV[3] .. text(now) .. ARGV[4]
@@ -24,6 +23,6 @@ local settled = settle(
   {keys[1], keys[2], keys[3], keys[4], KEYS[2], KEYS[1]},
   {args[9], args[4], args[11], text(now), '1', '0', '0', meter, units, units, quota, event, ''}
 )
-if settled[1] ~= 'SETTLED' then refuse('an admission was not settled') end
+if string.sub(settled, 1, 7) ~= 'SETTLED' then refuse('an admission was not settled') end
 redis.call('SET', KEYS[3], '1', 'PX', ARGV[1])
 return reply

@@ -6,14 +6,14 @@ local pack, unpack4 = struct.pack, struct.unpack
 local ZERO = '\0\0\0\0'
 
 local function older_counts(key)
-  local older = redis.call('GETRANGE', key, 16, -1)
+  local older = call('GETRANGE', key, 16, -1)
   if #older ~= BUCKETS * 4 then refuse('window is damaged') end
   return older
 end
 
 local function read_window(key, seconds, limit, weight, now)
   local w = {key = key, seconds = seconds, limit = limit, weight = weight, bucket = floor(now * 3 / (seconds * WIDTH)), sum = 0, count = 0}
-  local head = redis.call('GETRANGE', key, 0, 15)
+  local head = call('GETRANGE', key, 0, 15)
   if #head == 0 then
     w.older = string.rep(ZERO, BUCKETS)
     return w
@@ -41,9 +41,9 @@ end
 local function count_call(w)
   w.sum, w.count = w.sum + w.weight, w.count + w.weight
   if w.older then
-    redis.call('SET', w.key, pack('>dI4I4', w.bucket, w.sum, w.count) .. w.older, 'PX', text(w.seconds * 2000))
+    call('SET', w.key, pack('>dI4I4', w.bucket, w.sum, w.count) .. w.older, 'PX', w.seconds * 2000)
   else
-    redis.call('SETRANGE', w.key, 8, pack('>I4I4', w.sum, w.count))
+    call('SETRANGE', w.key, 8, pack('>I4I4', w.sum, w.count))
   end
 end
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import struct
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -78,7 +79,7 @@ def test_prepared_commands_are_the_general_ones(
     record: KeyRecord, span: Span, target: Target, nonce: int, event: bytes
 ) -> None:
     request, prepared = admission(record, span, target, nonce=nonce), PreparedCall(record, span, target)
-    passed = Passed(prepared, nonce, [b"OK", NOW])
+    passed = Passed(prepared, nonce, b"", (NOW,))
 
     assert prepared.admit_command(nonce) == packed(admit_call(request))
     assert passed.request == request
@@ -99,7 +100,7 @@ def test_prepared_events_are_the_general_ones(
     request_id: str, door: str,
 ) -> None:  # fmt: skip
     prepared = PreparedCall(record, span, target, door=door)
-    passed = Passed(prepared, nonce, [b"OK", at_us])
+    passed = Passed(prepared, nonce, b"", (at_us,))
     status, duration_us, bytes_in, bytes_out = numbers
     answer = Admitted(at_us, passed.event_id, passed.nonce, "e", 1, (), None)
     general = call_event(
@@ -111,20 +112,23 @@ def test_prepared_events_are_the_general_ones(
 
 
 @given(
-    record=records, span=spans, nonce=nonces, used=st.integers(0, 2**53 - 1),
+    record=records, span=spans, nonce=nonces, is_packed=st.booleans(), used=st.integers(0, 2**53 - 1),
     states=st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 90_000)), min_size=4, max_size=4),
 )  # fmt: skip
 def test_prepared_headers_are_the_general_ones(
-    record: KeyRecord, span: Span, nonce: int, used: int, states: list[tuple[int, int]]
+    record: KeyRecord, span: Span, nonce: int, is_packed: bool, used: int, states: list[tuple[int, int]]
 ) -> None:
     prepared = PreparedCall(record, span, TARGET)
     count = len(record.windows) + len(record.key_windows)
-    reply = [b"OK", NOW, b"epoch", b"", -1, 0, 1, used, *[n for state in states[:count] for n in state]]
-    passed = prepared.read(nonce, reply)
+    numbers = [n for state in states[:count] for n in state]
+    table = [b"OK", NOW, b"epoch", b"", -1, 0, 1, used, *numbers]
+    packed_reply = struct.pack(f">{2 + len(numbers)}Q", NOW, used, *numbers) + b"epoch"
+    passed = prepared.read(nonce, packed_reply if is_packed else table)
     assert isinstance(passed, Passed)
-    answer = parse_admission(passed.request, reply)
+    answer = parse_admission(passed.request, table)
 
     assert passed.answer == answer
+    assert passed.numbers == (NOW, used, *numbers)
     general = admitted_headers(passed.answer)
     general += [("Farebox-Warning", span.warning)] if span.warning else []
     assert passed.rate_headers() == encoded(general)
