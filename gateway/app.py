@@ -9,8 +9,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-import aiohttp  # noqa: E402 - Django has to be set up before anything that imports models
-import structlog  # noqa: E402
+import structlog  # noqa: E402 - Django has to be set up before anything that imports models
 
 from core.request_id import new_request_id  # noqa: E402
 from gateway.call import Call, CallRefused, Exchange, admit, entitlement  # noqa: E402
@@ -37,6 +36,7 @@ from gateway.proxy import Receive, Send  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
 from gateway.routes import LanguageTerms, RouteEntry, has_dot_segments  # noqa: E402
 from gateway.snapshot import Catalogue, Followed  # noqa: E402
+from gateway.upstream.pool import Pool  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
 from gateway.verify import PATH as VERIFY  # noqa: E402
 from gateway.verify import Verifier  # noqa: E402
@@ -50,7 +50,6 @@ from plans.models import Dialect  # noqa: E402
 
 log = structlog.get_logger("gateway")
 Scope = dict[str, Any]
-UPSTREAM_CONNECTIONS = 2_000
 
 
 class Gateway:
@@ -63,7 +62,7 @@ class Gateway:
         self.verifier = Verifier(self.catalogue, self.callers, self.shelf)
         self.forward_auth = ForwardAuth(self.callers, self.find_route)
         self._recorder: Recorder | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Pool | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -75,20 +74,7 @@ class Gateway:
 
     async def start(self) -> None:
         self._recorder = Recorder(AsyncEngine())
-        self._session = aiohttp.ClientSession(
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            max_line_size=32 * 1024,
-            max_field_size=32 * 1024,
-            connector=aiohttp.TCPConnector(
-                limit=UPSTREAM_CONNECTIONS,
-                limit_per_host=UPSTREAM_CONNECTIONS // 2,  # one slow upstream leaves room for the others
-                keepalive_timeout=30,
-                ttl_dns_cache=30,
-                socket_factory=guarded_socket(),
-            ),
-        )
+        self._session = Pool(guarded_socket())
         await self.catalogue.start()
         await self.shelf.start()
         self._recorder.start()
@@ -223,7 +209,7 @@ class Gateway:
         return self._recorder
 
     @property
-    def session(self) -> aiohttp.ClientSession:
+    def session(self) -> Pool:
         if self._session is None:
             raise RuntimeError("the gateway has not started")
         return self._session

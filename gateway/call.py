@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import aiohttp
 import structlog
 from django.conf import settings
 
@@ -38,6 +37,7 @@ from gateway.proxy import (
 )
 from gateway.recorder import Recorder
 from gateway.routes import RouteEntry
+from gateway.upstream.pool import Pool
 from keys.records import KeyRecord
 from metering.admission import ATTEMPTS, Outcome, admission, billing_reason, call_event, not_entitled
 from metering.answers import INVALID_KEY, METERING_UNAVAILABLE, Headers, Refusal, admitted_headers, limited
@@ -158,11 +158,9 @@ def _headers(answer: Admitted, span: Span) -> Headers:
 class Exchange:
     """The proxied part of an admitted call: ask, pass the answer on, settle before its end leaves."""
 
-    def __init__(
-        self, call: Call, passed: Passed, recorder: Recorder, session: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, call: Call, passed: Passed, recorder: Recorder, session: Pool) -> None:
         self.call, self.passed, self.recorder, self.session = call, passed, recorder, session
-        self.body = Body(call.receive, call.route.body_limit)
+        self.body = Body.of(call.scope, call.receive, call.route.body_limit)
         self.bytes_out = 0
 
     async def run(self) -> None:
@@ -238,7 +236,7 @@ class Exchange:
 
     async def _send_as_it_comes(self, answer: Answer, start: dict[str, Any], reason: str) -> None:
         await self.call.send(start)
-        length = find_header([(n.lower(), v) for n, v in answer.headers], b"content-length")
+        length = answer.header(b"content-length")
         held = HeldBack(
             self.call.send,
             length=int(length) if length is not None else None,

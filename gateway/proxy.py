@@ -9,42 +9,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-from yarl import URL
-
 from gateway.headers import RawHeaders, find_header
+from gateway.upstream.answer import NO_BODY as NO_BODY
+from gateway.upstream.answer import Answer as Answer
+from gateway.upstream.asking import Asking, request_head
+from gateway.upstream.errors import BodyTooLarge as BodyTooLarge
+from gateway.upstream.errors import ClientGone as ClientGone
+from gateway.upstream.errors import StaleConnection as StaleConnection
+from gateway.upstream.errors import UpstreamCut as UpstreamCut
+from gateway.upstream.errors import UpstreamTimeout as UpstreamTimeout
+from gateway.upstream.errors import UpstreamUnavailable as UpstreamUnavailable
+from gateway.upstream.origin import split_url
+from gateway.upstream.pool import Pool
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+WhenLeft = Callable[[Callable[[], None]], None]
 
-NO_BODY = frozenset({204, 304})
 PIECE = 64 * 1024
+WHEN_LEFT = "farebox.when_left"  # in a scope
 _FINAL_FRAMES = (b"[DONE]", b"message_stop")
-_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-
-
-class UpstreamUnavailable(Exception):
-    """The upstream could not be reached (`is_untouched`: it never saw the request), or broke off before it answered."""
-
-    def __init__(self, *, is_untouched: bool = False) -> None:
-        self.is_untouched = is_untouched
-        super().__init__()
-
-
-class UpstreamTimeout(Exception):
-    """The upstream took longer than the route allows."""
-
-
-class UpstreamCut(Exception):
-    """The upstream broke off in the middle of its answer."""
-
-
-class ClientGone(Exception):
-    """The client closed the connection."""
-
-
-class BodyTooLarge(Exception):
-    """The request's body is over the route's limit."""
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 
 @dataclass(slots=True)
@@ -55,14 +40,17 @@ class Body:
     limit: int
     size: int = 0
     is_gone: bool = False
-    is_too_large: bool = False
-    is_waiting: bool = False  # for the client, not for the upstream
-    is_stalled: bool = False
     content: bytes | None = None  # what is sent in its place, as often as it is asked for, once it was read
-    _unsent: int = 0
+    when_left: WhenLeft | None = None  # the server's own word, where it gives one
     _ended: bool = False
     _on_leaving: list[Callable[[], object]] = field(default_factory=list)
+    _is_watching: bool = False
     _watch: "asyncio.Task[None] | None" = None
+
+    @classmethod
+    def of(cls, scope: dict[str, Any], receive: Receive, limit: int) -> "Body":
+        """The body of a request; its server may tell by itself when the client leaves (gateway/protocol.py)."""
+        return cls(receive, limit, when_left=scope.get(WHEN_LEFT))
 
     async def read(self) -> bytes:
         """All of the body at once. Raises ClientGone or BodyTooLarge."""
@@ -71,15 +59,11 @@ class Body:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, piece by piece. Raises ClientGone or BodyTooLarge."""
         if self.content is not None:
-            self._unsent = len(self.content)
             for start in range(0, len(self.content), PIECE):
                 yield self.content[start : start + PIECE]
-                self._unsent -= PIECE
             return
         while not self._ended:
-            self.is_waiting = True
             message = await self.receive()
-            self.is_waiting = False
             if message["type"] == "http.disconnect":
                 self.is_gone = self._ended = True
                 raise ClientGone
@@ -87,7 +71,6 @@ class Body:
             self.size += len(piece)
             self._ended = not message.get("more_body", False)
             if self.size > self.limit:
-                self.is_too_large = True
                 raise BodyTooLarge
             if piece:
                 yield piece
@@ -95,19 +78,13 @@ class Body:
 
     def watch(self) -> None:
         """Notice from now on when the client leaves; nothing else may read the body any more."""
-        if self._watch is None:
-            self._ended = True
+        if self._is_watching:
+            return
+        self._is_watching = self._ended = True
+        if self.when_left is not None:
+            self.when_left(self._left)
+        else:
             self._watch = asyncio.create_task(self._wait_for_leaving())
-
-    @property
-    def is_sent(self) -> bool:
-        """The upstream has taken all of it, or there is none."""
-        return self._watch is not None and self._unsent <= 0
-
-    @property
-    def progress(self) -> int:
-        """Grows while the body is on its way."""
-        return self.size - self._unsent
 
     def on_leaving(self, act: Callable[[], object]) -> None:
         """Do this when the client leaves; at once, where it has left already."""
@@ -123,127 +100,42 @@ class Body:
     async def _wait_for_leaving(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         self.is_gone = True
         for act in self._on_leaving:
             act()
 
 
-@dataclass(slots=True)
-class Answer:
-    """An upstream's answer whose body is still to come."""
-
-    response: aiohttp.ClientResponse
-    method: str
-
-    @property
-    def status(self) -> int:
-        return self.response.status
-
-    @property
-    def headers(self) -> RawHeaders:
-        return self.response.raw_headers
-
-    @property
-    def has_body(self) -> bool:
-        length = self.response.headers.get("Content-Length")
-        return self.method != "HEAD" and self.status not in NO_BODY and length != "0"
-
-    @property
-    def is_event_stream(self) -> bool:
-        return self.response.content_type == "text/event-stream"
-
-    def whole_body(self) -> bytes | None:
-        """All of the body where it came with the head, as small ones do."""
-        if not self.has_body:
-            return b""
-        content = self.response.content
-        return content.read_nowait() if content.is_eof() and content.exception() is None else None
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises UpstreamCut or UpstreamTimeout."""
-        try:
-            async for chunk in self.response.content.iter_any():
-                yield chunk
-        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise UpstreamTimeout from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamCut from error
-
-    def close(self) -> None:
-        self.response.close()
-
-
 async def ask_upstream(
-    session: aiohttp.ClientSession, *, method: str, url: str, headers: list[tuple[str, str]], body: Body, has_body: bool,
+    pool: Pool, *, method: str, url: str, headers: list[tuple[str, str]], body: Body, has_body: bool,
     connect_timeout_s: float, timeout_s: float, stops_with_client: bool = True,
 ) -> Answer:  # fmt: skip
     """Send the request and wait for the answer's head; without `stops_with_client` also when the client leaves meanwhile.
 
     Raises UpstreamUnavailable, UpstreamTimeout, ClientGone or BodyTooLarge.
     """
-    asking = asyncio.ensure_future(
-        session.request(
-            method,
-            URL(url, encoded=True),
-            headers=headers,
-            data=body.chunks() if has_body else None,
-            allow_redirects=False,
-            skip_auto_headers=_AUTOMATIC,
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=connect_timeout_s + timeout_s,  # with the wait for a free connection
-                sock_connect=connect_timeout_s,
-                sock_read=timeout_s,
-            ),
-        )
+    try:
+        is_chunked = has_body and all(name.lower() != "content-length" for name, _ in headers)
+        origin, target = split_url(url)
+        request = request_head(method, origin, target, headers, is_chunked=is_chunked)
+    except (
+        ValueError
+    ) as error:  # of the owner's settings: nothing of a client's request gets past the server's parser
+        raise UpstreamUnavailable(is_untouched=True) from error
+    asking = Asking(
+        pool, origin, method, request, body if has_body else None, timeout_s, is_chunked=is_chunked
     )
     if stops_with_client:
-        body.on_leaving(asking.cancel)
-    upload = asyncio.create_task(_cancel_when_stalled(asking, body, timeout_s)) if has_body else None
-    try:
-        return Answer(await asking, method)
-    except asyncio.CancelledError:
-        if body.is_gone:
-            raise ClientGone from None
-        if body.is_stalled:
-            raise UpstreamTimeout from None
-        raise
-    except (BodyTooLarge, ClientGone):
-        raise
-    except (TimeoutError, aiohttp.ConnectionTimeoutError) as error:
-        raise _timeout_or_unreachable(error) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise _cause(body, error) from error
-    finally:
-        if upload is not None:
-            upload.cancel()
-
-
-async def _cancel_when_stalled(asking: "asyncio.Future[Any]", body: Body, timeout_s: float) -> None:
-    """aiohttp's time-outs begin when the request is sent: an upstream that takes none of it would be waited for forever."""
-    seen = None
-    while seen != body.progress or body.is_waiting:
-        seen = body.progress
-        await asyncio.sleep(timeout_s)
-    if not body.is_sent:
-        body.is_stalled = True
-        asking.cancel()
-
-
-def _timeout_or_unreachable(error: Exception) -> Exception:
-    """A connection that is not made in time is an unreachable upstream, not a slow one."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return UpstreamUnavailable(is_untouched=True)
-    return UpstreamTimeout()
-
-
-def _cause(body: Body, error: Exception) -> Exception:
-    """A broken request whose own body was the reason."""
-    if body.is_too_large:
-        return BodyTooLarge()
-    if body.is_gone:
-        return ClientGone()
-    return UpstreamUnavailable(is_untouched=isinstance(error, aiohttp.ClientConnectorError))
+        body.on_leaving(asking.leave)
+    is_repeatable = method in _REPEATABLE and (not has_body or body.content is not None)
+    while True:
+        try:
+            return await asking.run(connect_timeout_s)
+        except StaleConnection:
+            if not is_repeatable:
+                raise
 
 
 def has_request_body(headers: RawHeaders) -> bool:

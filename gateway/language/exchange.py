@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import aiohttp
 import orjson
 
 from core.clock import from_micros
@@ -53,6 +52,7 @@ from gateway.proxy import (
 )
 from gateway.recorder import Recorder
 from gateway.routes import LanguageTerms, ModelEntry, Upstream
+from gateway.upstream.pool import Pool
 from keys.records import KeyRecord
 from metering.admission import Outcome, billing_reason, call_event
 from metering.answers import Headers, Refusal, limited
@@ -66,10 +66,10 @@ BYTES_A_TOKEN = 4  # of text, for estimates
 
 async def carry_out(
     call: Call, terms: LanguageTerms, models: Mapping[str, ModelEntry], *, callers: Callers, recorder: Recorder,
-    session: aiohttp.ClientSession,
+    session: Pool,
 ) -> Refusal | None:  # fmt: skip
     """Carry a call to a language model out, or say why not."""
-    body = Body(call.receive, call.route.body_limit)
+    body = Body.of(call.scope, call.receive, call.route.body_limit)
     try:
         content = await body.read()
     except BodyTooLarge:
@@ -135,7 +135,7 @@ class ModelExchange:
 
     def __init__(
         self, call: Call, asked: Asked, passed: Passed, sizing: Sizing, bound: Bound, body: Body, recorder: Recorder,
-        session: aiohttp.ClientSession,
+        session: Pool,
     ) -> None:  # fmt: skip
         self.call, self.asked, self.passed, self.bound = call, asked, passed, bound
         self.body, self.recorder, self.session = body, recorder, session

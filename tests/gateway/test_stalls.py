@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import pytest
 
 from gateway.proxy import Body, UpstreamTimeout, ask_upstream
+from gateway.upstream.pool import Pool
+from gateway.upstream_guard import guarded_socket
 
 PIECE = b"x" * 65_536
 PIECES = 200
@@ -55,16 +56,17 @@ async def _upstream(*, reads: int, pause_s: float) -> AsyncIterator[str]:
 
 
 async def _ask(url: str, body: Body) -> int:
-    async with aiohttp.ClientSession() as session:
-        try:
-            answer = await ask_upstream(
-                session, method="POST", url=url, headers=[("Host", "a")], body=body, has_body=True,
-                connect_timeout_s=1, timeout_s=0.3,
-            )  # fmt: skip
-            answer.close()
-            return answer.status
-        finally:
-            body.close()
+    pool = Pool(guarded_socket())
+    try:
+        answer = await ask_upstream(
+            pool, method="POST", url=url, headers=[("Host", "a")], body=body, has_body=True,
+            connect_timeout_s=1, timeout_s=0.3,
+        )  # fmt: skip
+        answer.close()
+        return answer.status
+    finally:
+        body.close()
+        await pool.close()
 
 
 async def test_upstream_that_stops_taking_the_body_is_not_waited_for() -> None:
