@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 import django
@@ -12,15 +13,24 @@ django.setup()
 import structlog  # noqa: E402 - Django has to be set up before anything that imports models
 
 from core.request_id import new_request_id  # noqa: E402
-from gateway.call import Call, CallRefused, Exchange, admit, entitlement  # noqa: E402
+from gateway.call import (  # noqa: E402
+    Call,
+    CallRefused,
+    Exchange,
+    Passed,
+    admit,
+    entitlement,
+)
 from gateway.caller import Callers, Refused  # noqa: E402
 from gateway.dialects import PREFIX as FORWARD_AUTH  # noqa: E402
 from gateway.forward_auth import ForwardAuth  # noqa: E402
 from gateway.headers import find_header, header_fault  # noqa: E402
 from gateway.health import answer_health  # noqa: E402
+from gateway.lane import Lane  # noqa: E402
 from gateway.language.answers import send_model_refusal, send_models  # noqa: E402
 from gateway.language.exchange import carry_out  # noqa: E402
 from gateway.owners import OwnersShelf, load_shelf  # noqa: E402
+from gateway.plain_call import PlainCall  # noqa: E402
 from gateway.problems import (  # noqa: E402
     BAD_PATH,
     BAD_REQUEST,
@@ -36,6 +46,7 @@ from gateway.proxy import Receive, Send  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
 from gateway.routes import LanguageTerms, RouteEntry, has_dot_segments  # noqa: E402
 from gateway.snapshot import Catalogue, Followed  # noqa: E402
+from gateway.upstream.answer import Answer  # noqa: E402
 from gateway.upstream.pool import Pool  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
 from gateway.verify import PATH as VERIFY  # noqa: E402
@@ -46,6 +57,7 @@ from metering.answers import (  # noqa: E402
     Refusal,
 )
 from metering.engine import AsyncEngine, MeteringUnavailable  # noqa: E402
+from metering.prepared import Passed as PlainPassed  # noqa: E402
 from plans.models import Dialect  # noqa: E402
 
 log = structlog.get_logger("gateway")
@@ -63,6 +75,7 @@ class Gateway:
         self.forward_auth = ForwardAuth(self.callers, self.find_route)
         self._recorder: Recorder | None = None
         self._session: Pool | None = None
+        self.lane: Lane | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -79,9 +92,15 @@ class Gateway:
         await self.shelf.start()
         self._recorder.start()
         self.forward_auth.start(self._recorder)
+        self.lane = Lane(
+            self.catalogue, self.callers, self._recorder, self._session, find_route=self.find_route
+        )
 
     async def stop(self) -> None:
         """Settle what is under way, then close."""
+        if self.lane is not None:
+            self.lane.stop()
+            self.lane = None
         await self.catalogue.stop()
         await self.shelf.stop()
         await self.forward_auth.stop()
@@ -108,8 +127,41 @@ class Gateway:
             await answer_health(raw_path, self.catalogue, self.recorder.engine, send)
             return
         request_id, started = new_request_id(), _Started(send)
+        call = self._call(scope, receive, started, raw_path, request_id)
+        await self._end(call, scope, started, raw_path, request_id)
+
+    async def carry_on(
+        self,
+        plain: PlainCall,
+        passed: PlainPassed,
+        answer: Answer,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Pass an answer on that does not come whole."""
+        place, started = plain.place, _Started(send)
+        call = Call(
+            scope, receive, started, plain.request_id, plain.ahead.key_hash, passed.call.record, place.route, place.path,
+            plain.started_at,
+        )  # fmt: skip
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in passed.rate_headers()]
+        exchange = Exchange(call, Passed(passed.request, passed.answer, headers), self.recorder, self.session)
+        exchange.body.size = plain.ahead.size
+        raw_path = plain.ahead.url.partition(b"?")[0].decode("latin-1")
+        await self._end(exchange.go_on(answer), scope, started, raw_path, plain.request_id)
+
+    async def _end(
+        self,
+        call: Awaitable[Refusal | None],
+        scope: Scope,
+        started: "_Started",
+        raw_path: str,
+        request_id: str,
+    ) -> None:
+        """Carry a call out, and say why it was not."""
         try:
-            refusal = await self._call(scope, receive, started, raw_path, request_id)
+            refusal = await call
         except MeteringUnavailable:
             refusal = METERING_UNAVAILABLE
         except Exception:
@@ -120,7 +172,7 @@ class Gateway:
         log.info(
             "refused", request_id=request_id, code=refusal.code, status=refusal.status, method=scope["method"]
         )
-        await self._refuse(send, refusal, scope["method"], raw_path, request_id)
+        await self._refuse(started, refusal, scope["method"], raw_path, request_id)
 
     async def _refuse(
         self, send: Send, refusal: Refusal, method: str, raw_path: str, request_id: str

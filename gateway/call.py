@@ -172,6 +172,16 @@ class Exchange:
             self.recorder.let_go(self.passed.request.reservation)
             self.body.close()
 
+    async def go_on(self, answer: Answer) -> None:
+        """The same from an answer on that has begun (gateway/plain_call.py)."""
+        try:
+            self.body.watch()
+            await self._pass_on(answer)
+        finally:
+            answer.close()
+            self.recorder.let_go(self.passed.request.reservation)
+            self.body.close()
+
     async def _run(self) -> None:
         try:
             answer = await self._ask()

@@ -70,6 +70,13 @@ class Callers:
             raise Refused(INVALID_KEY)
         return key_hash, record
 
+    def find_fresh(self, key_hash: bytes) -> KeyRecord | None:
+        """The record where it is known, not outlived and not revoked; None says nothing of the key."""
+        found = self._records.get(key_hash)
+        if found is None or time.monotonic() - found[0] >= settings.RECORD_SECONDS or found[1].revoked:
+            return None
+        return found[1]
+
     async def at_most_a_second_old(self, key_hash: bytes, record: KeyRecord) -> KeyRecord:
         """The record to refuse by: a change of plan or scopes must open a route at once, and only an admitted call
         is told by the script that its record is old. Raises Refused."""

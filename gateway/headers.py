@@ -15,7 +15,7 @@ HOP_BY_HOP = frozenset(
     }
 )  # fmt: skip
 # The customer's key ends here; Expect was answered by us; who called is said by us alone.
-_NEVER_UPSTREAM = HOP_BY_HOP | {
+NEVER_UPSTREAM = HOP_BY_HOP | {
     b"authorization",
     b"x-api-key",
     b"host",
@@ -23,7 +23,7 @@ _NEVER_UPSTREAM = HOP_BY_HOP | {
     b"x-request-id",
     b"forwarded",
 }
-_FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 _OURS_IN_ANSWERS = frozenset(
     {
         b"x-request-id", b"ratelimit", b"ratelimit-policy", b"x-ratelimit-limit", b"x-ratelimit-remaining",
@@ -63,7 +63,7 @@ def upstream_headers(
     credential: tuple[str, str] | None,
 ) -> list[tuple[str, str]]:  # fmt: skip
     """What the upstream gets: the client's end-to-end headers, who called, and the owner's credential."""
-    dropped = _NEVER_UPSTREAM | _named_by_connection(headers)
+    dropped = NEVER_UPSTREAM | _named_by_connection(headers)
     if credential is not None:
         dropped |= {credential[0].lower().replace("_", "-").encode("latin-1")}
     sent = [
@@ -71,7 +71,7 @@ def upstream_headers(
         for name, value in headers
         if (plain := name.replace(b"_", b"-")) not in dropped  # CGI and WSGI read both as one
         and not plain.startswith(b"x-farebox-")
-        and plain not in _FORWARDED
+        and plain not in FORWARDED
     ]
     sent += forwarded
     sent += [
@@ -96,6 +96,28 @@ def answer_headers(
     if not may_have_length:
         dropped |= {b"content-length"}
     return [(name, value) for name, value in lowered if name not in dropped] + encoded(ours)
+
+
+_UNFAMILIAR = 500  # names of answers that are remembered; upstreams say a few dozen
+_drops: dict[bytes, bool] = {}
+
+
+def answer_lines(headers: RawHeaders, *, drops_length: bool) -> list[bytes]:
+    """The same as lines of a head, without ours, of headers whose names are in lower case."""
+    lines: list[bytes] = []
+    for name, value in headers:
+        is_dropped = _drops.get(name)
+        if is_dropped is None:
+            is_dropped = name in HOP_BY_HOP or name in _OURS_IN_ANSWERS
+            if len(_drops) < _UNFAMILIAR:
+                _drops[name] = is_dropped
+        if not is_dropped:
+            if name != b"content-length" or not drops_length:
+                lines += (name, b": ", value, b"\r\n")
+        elif name == b"connection" and value.lower() not in (b"close", b"keep-alive"):
+            kept = answer_headers(headers, [], may_have_length=not drops_length)
+            return [b"%b: %b\r\n" % pair for pair in kept]
+    return lines
 
 
 def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

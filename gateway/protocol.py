@@ -3,19 +3,33 @@
 uvicorn reads heads of any size for any time, answers malformed ones in plain text, and lets trailers of a body pass for
 headers. Here a head has 10 s and 64 kB (the gateway itself refuses from 32 kB, with the exact count), a client that stops
 sending its body or reading its answer has 60 s, and every answer is a problem document.
+
+Usual calls never become ASGI messages: the gateway takes them as they are parsed (gateway/lane.py) and this protocol writes
+their answers; all others are uvicorn's.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
+from weakref import WeakKeyDictionary
 
+import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-import gateway.app  # noqa: F401 - it sets Django up before what follows imports models
 from core.request_id import new_request_id
-from gateway.headers import encoded
+from gateway.app import Gateway  # it sets Django up before what follows imports models
+from gateway.headers import MAX_HEADER_BYTES, MAX_HEADER_LINES, RawHeaders, encoded
+from gateway.lane import Lane
+from gateway.plain_call import PlainCall
 from gateway.problems import BAD_REQUEST, HEADERS_TOO_LARGE, REQUEST_TIMEOUT, problem_answer
+from gateway.proxy import WHEN_LEFT
+from gateway.upstream.answer import Answer
 from metering.answers import Refusal
+from metering.prepared import Passed
 
 log = structlog.get_logger("gateway")
 
@@ -23,10 +37,13 @@ MAX_UNREAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
 WRITE_SECONDS = 60.0
+_PROXIES = 1_000  # addresses that proxies say are remembered
 
 
 class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
+
+    cycle: Any  # uvicorn's, or a PlainCall, which answers to the names that uvicorn asks for
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -35,53 +52,64 @@ class GuardedProtocol(HttpToolsProtocol):
         self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_until = 0.0
+        self._is_lost = False
+        self._leaving: list[Callable[[], None]] = []
+        self._shared = _shared_by(self.config)
+        self._plain: PlainCall | None = None  # being carried out
+        self._coming: PlainCall | None = None  # whose body is not there yet
+        self._pieces: list[bytes] = []
+        self._is_whole = False
+        self._forwarded = b""
+
+    # --- what the transport does ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self._forwarded = _forwarded_lines(
+            self.client[0] if self.client else "unknown", self.scheme or "http"
+        )
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
         self._stop_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self.resume_writing()
+        if isinstance(self.cycle, PlainCall):
+            self.cycle = None  # uvicorn would wake a task that it does not have
         super().connection_lost(exc)
+        self._coming = None
+        self._tell_left()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        transport = self.transport
+        if transport.is_closing():
             return
         self._unread += len(data)
-        super().data_received(data)
-        if self.transport.is_closing():
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
+        except httptools.HttpParserUpgrade:
+            pass  # a request like others: the application answers 501
+        if self._coming is not None:
+            self._start_coming()
+        if self._in_head and not self._unread:
+            if self._timer is not None:
+                self._stop_timer()
+            return
+        if transport.is_closing():
             return
         if self._unread > MAX_UNREAD_BYTES:
             self._refuse(HEADERS_TOO_LARGE)
-        elif self._in_head and not self._unread:  # between requests uvicorn keeps the time
-            self._stop_timer()
-        else:
-            self._heard_at = self.loop.time()
-            if self._timer is None:
-                self._start_timer()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        # Who holds the connection: uvicorn puts what trusted proxies say into `client`.
-        self.scope["state"]["peer"] = self.client[0] if self.client else ""
-
-    def on_headers_complete(self) -> None:
-        self._in_head, self._unread = False, 0
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # what comes later are trailers, which nobody asked for
-            super().on_header(name, value)
-
-    def on_body(self, body: bytes) -> None:
-        self._unread = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._in_head, self._unread = True, 0
-        super().on_message_complete()
+            return
+        self._heard_at = self.loop.time()
+        if self._timer is None:
+            self._start_timer()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -93,6 +121,207 @@ class GuardedProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
         super().resume_writing()
+
+    # --- what the parser finds -----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._coming is not None:
+            self._start_coming()
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what comes later are trailers, which nobody asked for
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        size = self._unread
+        self._in_head, self._unread = False, 0
+        if self._timer is not None:
+            self._stop_timer()
+        call = self._take(size)
+        if call is None:
+            self._begin_cycle()
+            return
+        call.keep_alive = self.parser.should_keep_alive()
+        self.cycle = call
+        if call.ahead.size:
+            self._coming, self._is_whole = call, False
+            self._pieces.clear()
+        else:
+            self._plain = call
+            call.start(b"")
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        if self._coming is not None:
+            self._pieces.append(body)
+        elif not isinstance(self.cycle, PlainCall):
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head, self._unread = True, 0
+        if self._coming is not None:
+            self._is_whole = True
+        elif not isinstance(self.cycle, PlainCall):
+            super().on_message_complete()
+
+    # --- usual calls ---------------------------------------------------------------------------------------------
+
+    def forwarded(self, via: bytes | None, scheme: bytes | None) -> bytes:
+        """Lines that say to the upstream where a request came from, but for the host's name; `via` and `scheme` are what
+        another proxy said of it."""
+        if (via is None and scheme is None) or not self._shared.trusts(self.client):
+            return self._forwarded
+        address = self.client[0] if self.client else "unknown"
+        return self._shared.forwarded(address, self.scheme or "http", via, scheme)
+
+    def default_lines(self) -> bytes:
+        """Lines of every answer: the date."""
+        return self._shared.default_lines(self.server_state.default_headers)
+
+    def answered(self, call: PlainCall, answer: bytes) -> None:
+        """Write a call's answer, then go on with the next."""
+        self.transport.write(answer)
+        self._plain = None
+        if not call.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def cut(self) -> None:
+        """End in the middle of an answer."""
+        self.transport.close()
+
+    def start_over(self, call: PlainCall) -> None:
+        """It turned out not to be usual: uvicorn's from here on, with the body that came."""
+        cycle = self._cycle_of(call)
+        cycle.body += call.body
+        cycle.message_event.set()
+        self._start_asgi_task(cycle, self.app)
+
+    def carry_on(self, call: PlainCall, passed: Passed, answer: Answer) -> None:
+        """Its answer comes piece by piece: passed on by a task."""
+        cycle, gateway = self._cycle_of(call), self._shared.gateway
+        if gateway is None:
+            answer.close()
+            return
+
+        async def pass_on(scope: Any, receive: Any, send: Any) -> None:
+            await gateway.carry_on(call, passed, answer, scope, receive, send)
+
+        self._start_asgi_task(cycle, pass_on)
+
+    def when_left(self, act: Callable[[], None]) -> None:
+        """Do this when the client leaves before it was answered; at once, where it has left already."""
+        if self._is_lost:
+            act()
+        else:
+            self._leaving.append(act)
+
+    def _take(self, size: int) -> PlainCall | None:
+        """The call, where it is a usual one and nothing else is under way."""
+        lane = self._shared.lane()
+        cycle, parser = self.cycle, self.parser
+        if (
+            lane is None
+            or (cycle is not None and not cycle.response_complete)
+            or self.flow.write_paused
+            or size > MAX_HEADER_BYTES
+            or len(self.headers) > MAX_HEADER_LINES
+            or parser.get_http_version() != "1.1"
+            or parser.should_upgrade()
+            or self.limit_concurrency is not None
+            or self.access_log
+        ):
+            return None
+        return lane.take(self, parser.get_method(), self.url, self.headers)
+
+    def _start_coming(self) -> None:
+        """Start the call whose body was waited for; one whose body is not here by now is uvicorn's."""
+        call, self._coming = self._coming, None
+        if call is None:
+            return
+        body = b"".join(self._pieces)
+        if self._is_whole:
+            self._plain = call
+            call.start(body)
+            return
+        cycle = self._cycle_of(call)
+        cycle.more_body = True
+        cycle.body += body
+        if body:
+            cycle.message_event.set()
+        self._start_asgi_task(cycle, self.app)
+
+    def _cycle_of(self, call: PlainCall) -> RequestResponseCycle:
+        """uvicorn's idea of a call that was taken as a usual one; its body, if it has any, is to be put in."""
+        scope = self._scope(call.place.method, call.ahead.url, call.ahead.headers)
+        cycle = self._make_cycle(scope, keep_alive=call.keep_alive)
+        cycle.more_body = False
+        cycle.disconnected = self._is_lost
+        if self.cycle is call:
+            self.cycle = cycle
+        self._plain = None
+        return cycle
+
+    # --- all other requests --------------------------------------------------------------------------------------
+
+    def _begin_cycle(self) -> None:
+        parser = self.parser
+        version = parser.get_http_version()
+        self.scope = self._scope(parser.get_method().decode("ascii"), self.url, self.headers, version)
+        self.expect_100_continue = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers
+        )
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._leaving.clear()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_until = self.loop.time() + self.timeout_keep_alive
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_at(self._idle_until, self._judge_idle)
+
+    def _scope(self, method: str, url: bytes, headers: RawHeaders, version: str = "1.1") -> Any:
+        path, _, query = url.partition(b"?")
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "method": method,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "headers": headers,
+            # Who holds the connection: uvicorn puts what trusted proxies say into `client`.
+            "state": {**self.app_state, "peer": self.client[0] if self.client else ""},
+            WHEN_LEFT: self.when_left,
+        }
+
+    def _make_cycle(self, scope: Any, *, keep_alive: bool) -> RequestResponseCycle:
+        return RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
 
     def send_400_response(self, msg: str) -> None:
         """Malformed requests; uvicorn calls this."""
@@ -107,6 +336,16 @@ class GuardedProtocol(HttpToolsProtocol):
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _tell_left(self) -> None:
+        plain, self._plain = self._plain, None
+        if plain is not None:
+            plain.client_left()
+        acts, self._leaving = self._leaving, []
+        for act in acts:
+            act()
+
+    # --- time ----------------------------------------------------------------------------------------------------
 
     def _start_timer(self) -> None:
         act = self._judge_head if self._in_head else self._judge_body
@@ -126,6 +365,16 @@ class GuardedProtocol(HttpToolsProtocol):
         else:  # it never asked anything
             self.transport.close()
 
+    def _judge_idle(self) -> None:
+        """Between requests; set anew only when it rings, so that a busy connection has no timer for each answer."""
+        self._idle_timer = None
+        if self.transport.is_closing() or self._is_answering or self._timer is not None:
+            return
+        if self.loop.time() < self._idle_until:
+            self._idle_timer = self.loop.call_at(self._idle_until, self._judge_idle)
+        else:
+            self.transport.close()
+
     def _judge_body(self) -> None:
         """A body has so many seconds between its pieces; those in which we did not read do not count."""
         if self.flow.read_paused:
@@ -141,11 +390,74 @@ class GuardedProtocol(HttpToolsProtocol):
             if self.cycle.response_started or self.pipeline:
                 self.transport.close()
                 return
-            self.cycle.disconnected = True  # what the application still says goes nowhere
-            self.cycle.message_event.set()
+            self._coming = None
+            if isinstance(self.cycle, PlainCall):
+                self._tell_left()
+            else:
+                self.cycle.disconnected = True  # what the application still says goes nowhere
+                self.cycle.message_event.set()
         request_id = new_request_id()
         log.info("refused", request_id=request_id, code=refusal.code, status=refusal.status)
         headers, body = problem_answer(refusal, request_id=request_id, path="")
         lines = [b"%s: %s\r\n" % pair for pair in encoded([*headers, ("Connection", "close")])]
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", body]))
         self.transport.close()
+
+
+class Shared:
+    """What all connections of a server share."""
+
+    def __init__(self, config: Config) -> None:
+        app: Any = config.loaded_app
+        self._trusted: Any = ()
+        if isinstance(app, ProxyHeadersMiddleware):
+            self._trusted, app = app.trusted_hosts, app.app
+        self.gateway: Gateway | None = app if isinstance(app, Gateway) else None
+        self._told: dict[tuple[str, str, bytes | None, bytes | None], bytes] = {}
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._default_lines = b""
+
+    def lane(self) -> Lane | None:
+        """Where usual calls are taken, while the gateway is up."""
+        return self.gateway.lane if self.gateway is not None else None
+
+    def trusts(self, client: tuple[str, int] | None) -> bool:
+        """Whether this peer is a proxy of the owner's, by uvicorn's setting."""
+        return client is not None and client[0] in self._trusted
+
+    def forwarded(self, address: str, scheme: str, via: bytes | None, told_scheme: bytes | None) -> bytes:
+        """What a trusted proxy says, as uvicorn reads it."""
+        name = (address, scheme, via, told_scheme)
+        lines = self._told.get(name)
+        if lines is None:
+            if told_scheme is not None and told_scheme.strip() in (b"http", b"https", b"ws", b"wss"):
+                scheme = told_scheme.strip().decode("ascii")
+            if via is not None:
+                address = self._trusted.get_trusted_client_address(via.decode("latin-1"))[0] or address
+            lines = _forwarded_lines(address, scheme)
+            if len(self._told) >= _PROXIES:
+                self._told.clear()
+            self._told[name] = lines
+        return lines
+
+    def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """uvicorn makes a new list each second."""
+        if headers is not self._defaults:
+            self._defaults = headers
+            self._default_lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        return self._default_lines
+
+
+_shared: WeakKeyDictionary[Config, Shared] = WeakKeyDictionary()
+
+
+def _shared_by(config: Config) -> Shared:
+    shared = _shared.get(config)
+    if shared is None:
+        shared = _shared[config] = Shared(config)
+    return shared
+
+
+def _forwarded_lines(address: str, scheme: str) -> bytes:
+    lines = f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
+    return lines.encode("latin-1")

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -22,6 +22,12 @@ SETTLE_SECONDS = 5.0
 RETRY_SECONDS = 0.05
 RENEW_SECONDS = 15.0
 UNRENEWED_SECONDS = 45.0  # after so long without a renewal nothing more is sent: the reservation may be gone
+
+
+class Told(Protocol):
+    """Who is told whether a call is in the stream; must not raise."""
+
+    def __call__(self, *, is_recorded: bool) -> None: ...
 
 
 class Recorder:
@@ -74,10 +80,22 @@ class Recorder:
     ) -> "asyncio.Future[bool]":
         """As `settle`, for a prepared call: the command leaves with the others of this turn, and the connection sees to its
         end, not a task. Who awaits it may be cancelled."""
-        ending = _Ending(self, passed, event, unbilled, is_billed=is_billed)
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def tell(*, is_recorded: bool) -> None:
+            if not future.done():
+                future.set_result(is_recorded)
+
+        self.end_prepared(passed, event, tell, is_billed=is_billed, unbilled=unbilled)
+        return future
+
+    def end_prepared(
+        self, passed: Passed, event: bytes, told: Told, *, is_billed: bool, unbilled: Callable[[], bytes]
+    ) -> None:
+        """The same for who does not await it."""
+        ending = _Ending(self, passed, event, unbilled, told, is_billed=is_billed)
         self._endings.add(ending)
         self.engine.post(passed.settle_command(event, is_billed=is_billed), ending)
-        return ending.future
 
     def refuse(self, shard: int, org_id: int, mode: str, key_id: int, reason: str) -> None:
         """Count a refusal; nobody waits for it."""
@@ -131,10 +149,10 @@ class Recorder:
 
 
 class _Ending:
-    """A settle under way. The connection tells it the reply, whether or not anybody still waits for `future`; what did not end
-    at once is repeated in the general form."""
+    """A settle under way. The connection tells it the reply, whether or not anybody still waits for it; what did not end at
+    once is repeated in the general form."""
 
-    __slots__ = ("_event", "_is_billed", "_passed", "_recorder", "_unbilled", "future")
+    __slots__ = ("_event", "_is_billed", "_passed", "_recorder", "_told", "_unbilled")
 
     def __init__(
         self,
@@ -142,12 +160,12 @@ class _Ending:
         passed: Passed,
         event: bytes,
         unbilled: Callable[[], bytes],
+        told: Told,
         *,
         is_billed: bool,
     ) -> None:
         self._recorder, self._passed, self._event = recorder, passed, event
-        self._is_billed, self._unbilled = is_billed, unbilled
-        self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._is_billed, self._unbilled, self._told = is_billed, unbilled, told
 
     def done(self) -> bool:
         return False
@@ -172,8 +190,7 @@ class _Ending:
     def _end(self, *, is_recorded: bool) -> None:
         self._recorder._endings.discard(self)
         self._recorder.let_go(self._passed)
-        if not self.future.done():
-            self.future.set_result(is_recorded)
+        self._told(is_recorded=is_recorded)
 
 
 _RECORDED = (b"SETTLED", b"DONE")

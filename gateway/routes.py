@@ -110,6 +110,14 @@ class RouteTable:
             self._by_product.setdefault(entry.product_slug, []).append(entry)
             self._by_id[entry.public_id] = entry
 
+    def __eq__(self, other: object) -> bool:
+        """What is read anew each second and is the same stays as it was made ready from."""
+        if not isinstance(other, RouteTable):
+            return NotImplemented
+        return self._by_product == other._by_product and self.models == other.models
+
+    __hash__ = None  # type: ignore[assignment]  # compared, never a name
+
     def find_by_id(self, public_id: str) -> RouteEntry | None:
         """The route with this public id."""
         return self._by_id.get(public_id)

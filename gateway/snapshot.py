@@ -57,10 +57,14 @@ class Followed(Generic[T]):
 
     async def _refresh(self) -> None:
         try:
-            self.value, self.is_loaded = await in_thread(self._load), True
+            value = await in_thread(self._load)
+            self.value, self.is_loaded = self._chosen(value), True
         except Exception as error:  # whatever it is, the last value goes on and the next second tries again
             name = type(self.value).__name__
             log.warning("not_refreshed", what=name, error=type(error).__name__, detail=str(error)[:200])
+
+    def _chosen(self, value: T) -> T:
+        return value
 
 
 class Catalogue(Followed[RouteTable]):
@@ -68,6 +72,10 @@ class Catalogue(Followed[RouteTable]):
 
     def __init__(self) -> None:
         super().__init__(load_route_table, RouteTable())
+
+    def _chosen(self, value: RouteTable) -> RouteTable:
+        """The one we have where nothing has changed: what was made ready from it stays ready."""
+        return self.value if value == self.value else value
 
     @property
     def table(self) -> RouteTable:
