@@ -31,6 +31,7 @@ test: env-dev ## all tests with branch coverage (ARGS="tests/keys -k revoked")
 	@$(PY) -m pytest -n 2 --cov --cov-branch --cov-report=term $(ARGS)
 
 bench: env-dev ## measure the doors: one figure a line
+	@deploy/local/outer_gateways.sh nginx libnginx-mod-http-lua lua-nginx-redis lua-resty-core lua-resty-lrucache
 	@$(PY) -m deploy.local with-servers $(PY) -m benchmarks.bench $(ARGS)
 	@$(PY) -m deploy.local with-servers $(PY) -m benchmarks.statements
 

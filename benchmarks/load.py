@@ -16,11 +16,12 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 @dataclass(frozen=True)
 class Load:
-    """Calls a second, and times in milliseconds that half and 99 of 100 calls stay below."""
+    """Calls a second, times in milliseconds that half and 99 of 100 calls stay below, and how many calls there were."""
 
     calls: float
     p50: float
     p99: float
+    count: int
 
 
 class CallsFailed(Exception):
@@ -45,8 +46,10 @@ def _by_wrk(wrk: str, url: str, headers: dict[str, str], seconds: float, body: s
     if "Non-2xx" in output or "Socket errors" in output:
         raise CallsFailed(f"{url}: {output}")
     calls = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    count = re.search(r"(\d+) requests in", output)
     assert calls is not None, output
-    return Load(float(calls[1]), _percentile(output, 50), _percentile(output, 99))
+    assert count is not None, output
+    return Load(float(calls[1]), _percentile(output, 50), _percentile(output, 99), int(count[1]))
 
 
 def _percentile(output: str, share: int) -> float:
@@ -68,7 +71,7 @@ async def _by_clients(url: str, headers: dict[str, str], seconds: float, body: s
                 _client(parts.hostname or "", parts.port or 80, request, started + seconds, times)
             )
     cuts = quantiles(times, n=100)
-    return Load(len(times) / (time.perf_counter() - started), cuts[49] * 1000, cuts[98] * 1000)
+    return Load(len(times) / (time.perf_counter() - started), cuts[49] * 1000, cuts[98] * 1000, len(times))
 
 
 async def _client(host: str, port: int, request: bytes, until: float, times: list[float]) -> None:
