@@ -15,7 +15,7 @@ import django
 
 from benchmarks.kit import ROOT
 
-PARTS = {"doors": "doors", "nginx": "against_nginx"}
+PARTS = {"doors": "doors", "nginx": "against_nginx", "latency": "latency", "streams": "streams", "workers": "workers"}
 PROGRAMS = (
     "scripts",
     "reports",

@@ -53,7 +53,7 @@ class Target:
         self.cpu.append((cpu_seconds(self.pid) - before) / done.count * 1_000_000)
 
     def middle(self, figure: str) -> float:
-        return median(getattr(one, figure) for one in self.rounds)
+        return float(median(getattr(one, figure) for one in self.rounds))
 
     @property
     def calls(self) -> float:

@@ -22,6 +22,7 @@ from gateway.call import (  # noqa: E402
     entitlement,
 )
 from gateway.caller import Callers, Refused  # noqa: E402
+from gateway.descriptors import take_descriptors  # noqa: E402
 from gateway.dialects import PREFIX as FORWARD_AUTH  # noqa: E402
 from gateway.forward_auth import ForwardAuth  # noqa: E402
 from gateway.headers import find_header, header_fault  # noqa: E402
@@ -86,6 +87,7 @@ class Gateway:
             await send({"type": "websocket.close", "code": 1008})
 
     async def start(self) -> None:
+        take_descriptors()
         self._recorder = Recorder(AsyncEngine())
         self._session = Pool(guarded_socket())
         await self.catalogue.start()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.kit import running, warn
@@ -138,7 +139,7 @@ def record_file(key: str, slug: str, at: datetime) -> str:
     return f"return {{ [{_quoted(hashed)}] = {{\n  " + ",\n  ".join(fields) + "\n} }\n"
 
 
-def _function(call: "Call[object]") -> str:
+def _function(call: Call[Any]) -> str:
     """A script call as a Lua function of the client and the call's own values."""
     source = call.script.source
     usage_redis().script_load(source)
