@@ -184,7 +184,7 @@ class Lane:
             ready = found[0]
             if (
                 ready.record is record
-                and ready.target is target
+                and (ready.target is target or ready.target == target)
                 and ready.start_us <= at_us < ready.end_us
                 and (record.expires_at_us is None or at_us < record.expires_at_us)
             ):
@@ -255,9 +255,13 @@ class Lane:
         return kind
 
 
+_NEEDS_MORE = ("language", "pool", "websocket")  # facts of a route
+
+
 def is_plain(route: RouteEntry) -> bool:
-    """Whether calls of a route are carried out as they come: what needs more (models, ...) goes the general way."""
-    return route.language is None
+    """Whether calls of a route are carried out as they come; language models, several servers and other protocols are for the
+    general way."""
+    return not any(getattr(route, fact, None) for fact in _NEEDS_MORE)
 
 
 def _whole_line(line: bytes) -> bytes:

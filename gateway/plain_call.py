@@ -104,10 +104,13 @@ class PlainCall:
     def set_result(self, reply: Any) -> None:
         """The script's reply."""
         try:
-            if reply[0] == b"OK":
-                self._admitted(Passed(self._ready, self.nonce, reply))
-            else:
-                self._not_admitted(reply)
+            answer = self._ready.read(self.nonce, reply)
+            if isinstance(answer, Passed):
+                self._admitted(answer)
+            elif isinstance(answer, Refused):
+                self._end_with(limited(answer))
+            else:  # nothing was counted: asked again with a newer record or another span
+                self._go_general_way()
         except Exception as error:
             self._fail(error)
 
@@ -118,13 +121,6 @@ class PlainCall:
             self._go_general_way()
         else:
             self._end_with(METERING_UNAVAILABLE)
-
-    def _not_admitted(self, reply: Any) -> None:
-        answer = self._ready.read(self.nonce, reply)
-        if isinstance(answer, Refused):
-            self._end_with(limited(answer))
-        else:  # nothing was counted: asked again with a newer record or another span
-            self._go_general_way()
 
     def _admitted(self, passed: Passed) -> None:
         self._passed = passed

@@ -95,7 +95,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.send_400_response("")
             return
         except httptools.HttpParserUpgrade:
-            pass  # a request like others: the application answers 501
+            self._unsupported_upgrade_warning()
         if self._coming is not None:
             self._start_coming()
         if self._in_head and not self._unread:
