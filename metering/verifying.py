@@ -1,10 +1,9 @@
 """Asking the door without going through it: what admission would say now, and calls that are over when they are asked for.
 
-One script does both (metering/scripts/verify.lua): it runs the very admission of the other doors, without a trace or, with
-a charge, settled in the same step.
+Both run the very admission of the other doors: without a trace (metering/scripts/look.lua) or settled in the same step
+(metering/scripts/verify.lua).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,32 +46,33 @@ class Verified:
 
 def look_call(request: Admission) -> Call[Verified]:
     """The call that only looks. The answer's `remaining` and `used` are those of this moment, without the call."""
-    marker = settled_key(request.shard, request.reservation.nonce)
-    return _call(request, marker, ["0", "", "", ""], is_charge=False)
+    keys, args = admit_args(request)
+    return Call(script("look"), keys, args, lambda reply: Verified(_looked(request, reply), False))
 
 
 def charge_call(request: Admission, charge: Charge) -> Call[Verified]:
     """The call that admits and settles at once, one time for the charge's id."""
     head, _, rest = charge.event.to_json().partition(_NO_TIME)
     middle, _, tail = rest.partition(b'"at":0')
-    claim = claim_key(request.shard, request.org_id, charge.claim)
-    return _call(request, claim, [str(CLAIM_LIFE_MS), head, middle + b'"at":', tail], is_charge=True)
-
-
-def _call(request: Admission, claim: str, own: Sequence[str | bytes], *, is_charge: bool) -> Call[Verified]:
+    names = [
+        stream_key(request.shard),
+        settled_key(request.shard, request.reservation.nonce),
+        claim_key(request.shard, request.org_id, charge.claim),
+    ]
+    own: list[str | bytes] = [str(CLAIM_LIFE_MS), head, middle + b'"at":', tail]
     keys, args = admit_args(request)
-    names = [stream_key(request.shard), settled_key(request.shard, request.reservation.nonce), claim]
-    return Call(
-        script("verify"), [*names, *keys], [*own, *args], lambda reply: _parse(request, reply, is_charge=is_charge)
-    )  # fmt: skip
+    return Call(script("verify"), [*names, *keys], [*own, *args], lambda reply: _charged(request, reply))
 
 
-def _parse(request: Admission, reply: Any, *, is_charge: bool) -> Verified:
-    is_known = reply[-1] == b"KNOWN"
-    answer = parse_admission(request, reply[:-1] if is_known else reply)
-    if isinstance(answer, Admitted) and (is_known or not is_charge):
-        answer = _without_the_call(answer, request.units)
-    return Verified(answer, is_known)
+def _looked(request: Admission, reply: Any) -> AdmitAnswer:
+    answer = parse_admission(request, reply)
+    return _without_the_call(answer, request.units) if isinstance(answer, Admitted) else answer
+
+
+def _charged(request: Admission, reply: Any) -> Verified:
+    if reply[-1] == b"KNOWN":
+        return Verified(_looked(request, reply[:-1]), True)
+    return Verified(parse_admission(request, reply), False)
 
 
 def _without_the_call(a: Admitted, units: int) -> Admitted:

@@ -12,18 +12,10 @@ from pathlib import Path
 # 0.42 % too few with 240 (976 bytes a window), 0.83 % with 120, where at most 0.5 % is allowed (test_exactness.py).
 BUCKETS = 240
 _FOLDER = Path(__file__).parent
+_NOW = ("clock", "now")
+_ADMISSION = ("reservations", "refusals", "charges", "spend")
 _PARTS = {
-    "admit": (
-        "clock",
-        "now",
-        "numbers",
-        "windows",
-        "admit_plain",
-        "reservations",
-        "refusals",
-        "charges",
-        "spend",
-    ),
+    "admit": (*_NOW, "numbers", "windows", "admit_plain", "admit_first", *_ADMISSION),
     "extend": ("clock", "numbers", "windows", "charges", "spend"),
     "settle": ("numbers", "settle_plain", "charges", "spend", "weights"),
     "track": ("numbers",),
@@ -34,21 +26,12 @@ _PARTS = {
     "refuse": ("clock", "numbers", "refusals"),
     "cut": (),
     "correct": ("numbers",),
-    "verify": (
-        "dry_run",
-        "clock",
-        "now",
-        "numbers",
-        "windows",
-        "reservations",
-        "refusals",
-        "charges",
-        "spend",
-        "weights",
-        "admit()",
-        "settle()",
+    # Behind `dry_run`, parts are read once more: from there on what they call is looked at.
+    "look": (
+        *_NOW, "numbers", "windows", "admit_plain", "look_first", "dry_run", "numbers", "windows", *_ADMISSION, "admit()",
     ),
-}
+    "verify": ("dry_run", *_NOW, "numbers", "windows", *_ADMISSION, "weights", "admit()", "settle()"),
+}  # fmt: skip
 NAMES = tuple(_PARTS)
 
 

@@ -1,8 +1,8 @@
 -- The usual call in few steps: an open door, one charge, no cap, nothing to give back, room everywhere; the same rules as below.
--- It only reads until all that is sure; what is not usual is left to what follows, which begins anew.
+-- It only reads until all that is sure; what is not usual is left to what follows, which begins anew. A look stops there.
 -- The reply is packed, which costs Redis a tenth of a table: time, used, per window what remains and the seconds until all of it does
 -- (8 bytes each), then the epoch.
-local function admit_plainly()
+local function admit_plainly(KEYS, ARGV, is_look)
   local of_windows = tonumber(ARGV[12])
   local charge, at_once = 15 + 4 * of_windows, tonumber(ARGV[8])
   if ARGV[7] ~= '' or ARGV[13] ~= '1' or ARGV[14] ~= '0' or ARGV[charge + 3] ~= '' then return end
@@ -22,23 +22,22 @@ local function admit_plainly()
   if first and tonumber(first) <= now then return end
   local usage, field, units = KEYS[3], ARGV[charge + 5], whole(ARGV[charge])
   local counts = call('HMGET', usage, ARGV[charge + 4], field)
-  if not counts[1] and not counts[2] then return end
+  if not is_look and not counts[1] and not counts[2] then return end
   local used = whole(counts[1] or '0') + whole(counts[2] or '0') + units
   local quota, expires = tonumber(ARGV[charge + 1]), now + tonumber(ARGV[10])
   if used > LARGEST or (quota >= 0 and used > quota) then return end
-  if not first then call('SCARD', KEYS[5]) end
 
   local reply = pack('>I8I8', now, used)
   for i = 1, of_windows do
     local w = windows[i]
-    count_call(w)
-    reply = reply .. pack('>I8I8', w.limit - w.sum, seconds_until(w, BUCKETS + 1, now))
+    reply = reply .. pack('>I8I8', w.limit - w.sum - w.weight, seconds_until(w, BUCKETS + 1, now))
   end
+  if is_look then return reply .. epoch end
+
+  if not first then call('SCARD', KEYS[5]) end
+  for i = 1, of_windows do count_call(windows[i]) end
   call('HINCRBY', usage, field, units)
   call('ZADD', held, expires, ARGV[9])
   if not first then call('SADD', KEYS[5], ARGV[1]) end
   return reply .. epoch
 end
-
-local passed = admit_plainly()
-if passed then return passed end

@@ -1,10 +1,10 @@
--- A key that somebody else's door asks about: what admission would say, or (with a claim) a call that is over when it is
--- asked for, admitted and settled at once and only once for its id. An id that was charged before is only looked at.
+-- A call at somebody else's door, over when it is asked for: admitted and settled at once, and only once for its id. An id that
+-- was charged before is only looked at.
 -- KEYS: 1 stream, 2 settled marker, 3 claim, 4.. those of admit
--- ARGV: 1 life of a claim (ms; 0 looks only), 2 event up to its id, 3 up to its time, 4 to its end, 5.. those of admit
+-- ARGV: 1 life of a claim (ms), 2 event up to its id, 3 up to its time, 4 to its end, 5.. those of admit
 local life = whole(ARGV[1])
-local is_known = life > 0 and redis.call('EXISTS', KEYS[3]) == 1
-is_dry = life == 0 or is_known
+local is_known = redis.call('EXISTS', KEYS[3]) == 1
+is_dry = is_known
 local keys, args = {}, {}
 for i = 4, #KEYS do keys[i - 3] = KEYS[i] end
 for i = 5, #ARGV do args[i - 4] = ARGV[i] end
