@@ -32,6 +32,7 @@ from gateway.language.answers import send_model_refusal, send_models  # noqa: E4
 from gateway.language.exchange import carry_out  # noqa: E402
 from gateway.owners import OwnersShelf, load_shelf  # noqa: E402
 from gateway.plain_call import PlainCall  # noqa: E402
+from gateway.plain_look import PlainLooks  # noqa: E402
 from gateway.problems import (  # noqa: E402
     BAD_PATH,
     BAD_REQUEST,
@@ -95,7 +96,12 @@ class Gateway:
         self._recorder.start()
         self.forward_auth.start(self._recorder)
         self.lane = Lane(
-            self.catalogue, self.callers, self._recorder, self._session, find_route=self.find_route
+            self.catalogue,
+            self.callers,
+            self._recorder,
+            self._session,
+            find_route=self.find_route,
+            looks=PlainLooks(self.verifier.looks, self._recorder.engine),
         )
 
     async def stop(self) -> None:

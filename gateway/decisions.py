@@ -9,7 +9,7 @@ from gateway.owners import OwnersShelf
 from gateway.routes import RouteEntry, RouteTable
 from keys.records import KeyRecord
 from metering.admission import Target, admission
-from metering.answers import Refusal
+from metering.answers import Refusal, limited
 from metering.calls import Admitted, Refused
 from metering.script_calls import Call
 from metering.verifying import Verified, look_call
@@ -81,6 +81,16 @@ def refused(refusal: Refusal) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def refused_after(answer: Refused, known: dict[str, Any], meter: Meter | None) -> dict[str, Any]:
+    """The whole decision where the script refused."""
+    return refused(limited(answer)) | known | left(answer, meter)
+
+
+def allowed(answer: Decided, known: dict[str, Any], meter: Meter | None) -> dict[str, Any]:
+    """The whole decision where the call may pass."""
+    return {"allowed": True, "code": "", "status": 200} | known | left(answer, meter)
+
+
 def facts(record: KeyRecord) -> dict[str, Any]:
     """Who the key is."""
     return {
@@ -118,9 +128,9 @@ def _usage(answer: Decided, meter: Meter) -> dict[str, Any]:
     quota = answer.quota
     return {
         "meter": meter.slug,
-        "used": _in_units(answer.used, meter),
-        "quota": _in_units(quota.limit, meter) if quota else None,
-        "left": _in_units(quota.remaining, meter) if quota else None,
+        "used": in_units(answer.used, meter),
+        "quota": in_units(quota.limit, meter) if quota else None,
+        "left": in_units(quota.remaining, meter) if quota else None,
         "reset_seconds": quota.reset_s if quota else None,
     }
 
@@ -129,5 +139,6 @@ def _iso(moment_us: int) -> str:
     return from_micros(moment_us).isoformat()
 
 
-def _in_units(smallest: int, meter: Meter) -> str:
+def in_units(smallest: int, meter: Meter) -> str:
+    """A number of smallest units in the meter's own."""
     return format(Decimal(smallest).scaleb(-meter.decimals), "f") if meter.decimals else str(smallest)

@@ -16,6 +16,7 @@ from django.conf import settings
 from gateway.caller import Callers
 from gateway.headers import FORWARDED, NEVER_UPSTREAM, RawHeaders
 from gateway.plain_call import Ahead, PlainCall
+from gateway.plain_look import PlainLooks
 from gateway.recorder import Recorder
 from gateway.routes import RouteEntry, RouteTable
 from gateway.snapshot import Catalogue
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MOST_BODY = 64 * 1024  # of a request that is carried out when it is there as a whole
 ROOM = 20_000  # prepared calls and known paths of one worker
+VERIFY = b"/api/keys/verify"
 _NAMES = 1_000
 _LONGEST_NAME = 64
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
@@ -86,11 +88,12 @@ class Lane:
 
     def __init__(
         self, catalogue: Catalogue, callers: Callers, recorder: Recorder, pool: Pool, *,
-        find_route: Callable[[str, str], tuple[RouteEntry, str] | Refusal],
+        find_route: Callable[[str, str], tuple[RouteEntry, str] | Refusal], looks: PlainLooks,
     ) -> None:  # fmt: skip
         self.recorder, self.pool, self.callers = recorder, pool, callers
         self.live: set[PlainCall] = set()
         self.logs_calls: bool = settings.GATEWAY_LOG_CALLS
+        self.looks = looks
         self._catalogue, self._find_route = catalogue, find_route
         self._table: RouteTable | None = None
         self._places: dict[bytes, Place] = {}
@@ -106,6 +109,8 @@ class Lane:
         self, protocol: "GuardedProtocol", method: bytes, url: bytes, headers: RawHeaders
     ) -> PlainCall | None:
         """A usual call, ready to be started with its body; None for the general way."""
+        if url == VERIFY:
+            return self.looks.take(protocol, method, url, headers)
         path, mark, query = url.partition(b"?")
         place = self._place(method, path)
         if place is None or b"#" in query:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from typing import Any
 
 from django.conf import settings
 
@@ -31,8 +32,9 @@ class OwnersShelf:
     """Owner keys by their SHA-256, each with whether its scopes let it report usage, and the meters that calls can count on."""
 
     owner_keys: dict[bytes, bool] = field(default_factory=dict)
-    meters: dict[str, Meter] = field(default_factory=dict)
-    meters_by_id: dict[int, Meter] = field(default_factory=dict)
+    meters: dict[str, Meter] = field(default_factory=dict, compare=False)  # rows compare by their ids alone
+    meters_by_id: dict[int, Meter] = field(default_factory=dict, compare=False)
+    columns: list[dict[str, Any]] = field(default_factory=list)  # of the meters: what they are compared by
 
 
 def load_shelf() -> OwnersShelf:
@@ -43,6 +45,7 @@ def load_shelf() -> OwnersShelf:
         {bytes(one): OwnerScope.USAGE in scopes for one, scopes in keys},
         {m.slug: m for m in meters},
         {m.pk: m for m in meters},
+        [{name: value for name, value in vars(m).items() if name != "_state"} for m in meters],
     )
 
 

@@ -64,7 +64,8 @@ class Followed(Generic[T]):
             log.warning("not_refreshed", what=name, error=type(error).__name__, detail=str(error)[:200])
 
     def _chosen(self, value: T) -> T:
-        return value
+        """The one we have where nothing has changed: what was made ready from it stays ready."""
+        return self.value if value == self.value else value
 
 
 class Catalogue(Followed[RouteTable]):
@@ -72,10 +73,6 @@ class Catalogue(Followed[RouteTable]):
 
     def __init__(self) -> None:
         super().__init__(load_route_table, RouteTable())
-
-    def _chosen(self, value: RouteTable) -> RouteTable:
-        """The one we have where nothing has changed: what was made ready from it stays ready."""
-        return self.value if value == self.value else value
 
     @property
     def table(self) -> RouteTable:

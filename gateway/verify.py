@@ -13,8 +13,9 @@ import structlog
 
 from core.ids import event_id, new_nonce
 from gateway.caller import Callers, Refused
-from gateway.decisions import Asked, Decided, Desk, facts, left, refused, standing
+from gateway.decisions import Asked, Decided, Desk, allowed, facts, refused, refused_after, standing
 from gateway.headers import RawHeaders
+from gateway.looks import Look, Looks
 from gateway.owners import OwnersShelf, owner_fault
 from gateway.problems import NOT_FOUND, method_not_allowed
 from gateway.proxy import Receive, Send
@@ -25,7 +26,7 @@ from gateway.snapshot import Catalogue, Followed
 from keys.records import KeyRecord
 from metering import calls, script_calls
 from metering.admission import Target, admission, not_entitled
-from metering.answers import INVALID_KEY, KEY_EXPIRED, METERING_UNAVAILABLE, Refusal, limited
+from metering.answers import INVALID_KEY, KEY_EXPIRED, METERING_UNAVAILABLE, Refusal
 from metering.events import Event
 from metering.measuring import Unmeasurable, measure
 from metering.verifying import SOURCE, Charge, Verified, charge_call
@@ -45,6 +46,7 @@ class Verifier:
     def __init__(self, catalogue: Catalogue, callers: Callers, shelf: Followed[OwnersShelf]) -> None:
         self.catalogue, self.callers, self.shelf = catalogue, callers, shelf
         self._desk = Desk()
+        self.looks = Looks(catalogue, callers, shelf)
 
     async def answer(
         self, headers: RawHeaders, method: str, receive: Receive, send: Send, *, recorder: Recorder, request_id: str
@@ -55,8 +57,8 @@ class Verifier:
         if method != "POST":
             return method_not_allowed(("POST",))
         try:
-            question = await read_question(headers, receive)
-            document = await self._answer(question, recorder, request_id)
+            question, body = await read_question(headers, receive)
+            document = await self._answer(question, body, recorder, request_id)
         except BadQuestion as error:
             return error.refusal
         if isinstance(document, Refusal):
@@ -65,7 +67,7 @@ class Verifier:
         return None
 
     async def _answer(
-        self, question: Question, recorder: Recorder, request_id: str
+        self, question: Question, body: bytes, recorder: Recorder, request_id: str
     ) -> dict[str, Any] | Refusal:
         if not self.catalogue.is_loaded or not self.shelf.is_loaded:
             return METERING_UNAVAILABLE
@@ -86,7 +88,10 @@ class Verifier:
                     _count(recorder, record, refusal)
                 return refused(refusal) | facts(record)
         inquiry = _Inquiry(question, asked, key_hash, record, request_id)
-        return await inquiry.run(self.callers, recorder, self._desk)
+        document = await inquiry.run(self.callers, recorder, self._desk)
+        if inquiry.decided is not None:
+            self.looks.remember(body, inquiry.decided)
+        return document
 
     def _look_up(self, question: Question) -> Asked | Refusal:
         """What the question names, remembered. Raises BadQuestion."""
@@ -162,6 +167,7 @@ class _Inquiry:
     key_hash: bytes
     record: KeyRecord
     request_id: str
+    decided: Look | None = None  # of a look that was answered: the next one of the same question
 
     async def run(self, callers: Callers, recorder: Recorder, desk: Desk) -> dict[str, Any] | Refusal:
         at_us = time.time_ns() // 1000
@@ -177,6 +183,7 @@ class _Inquiry:
             verified = await recorder.engine.run(call)
             match verified.answer:
                 case calls.Admitted() | calls.Refused() as answer:
+                    self._keep(span, known)
                     return self._document(answer, known, is_known=verified.is_known)
                 case calls.Stale(now_us):
                     at_us = now_us
@@ -210,6 +217,11 @@ class _Inquiry:
         request = admission(self.record, span, self.asked.target, nonce=nonce)
         return charge_call(request, Charge(self._event(request, nonce))), standing(self.record, span)
 
+    def _keep(self, span: Span, known: dict[str, Any]) -> None:
+        if not self.question.charge:
+            request = admission(self.record, span, self.asked.target, nonce=0)
+            self.decided = Look(self.key_hash, self.record, span, self.asked, request, known)
+
     def _event(self, request: calls.Admission, nonce: int) -> Event:
         target, record = self.asked.target, self.record
         return Event(
@@ -222,11 +234,10 @@ class _Inquiry:
         )  # fmt: skip
 
     def _document(self, answer: Decided, known: dict[str, Any], *, is_known: bool) -> dict[str, Any]:
-        document: dict[str, Any] = {"allowed": True, "code": "", "status": 200}
         if isinstance(answer, calls.Refused) and not is_known:
-            document = refused(limited(answer))
-        document |= known | left(answer, self.asked.meter)
-        if self.question.charge and document["allowed"]:
+            return refused_after(answer, known, self.asked.meter)
+        document = allowed(answer, known, self.asked.meter)
+        if self.question.charge:
             document["charge"] = self._charged(answer, is_known=is_known)
         return document
 

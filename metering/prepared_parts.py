@@ -92,13 +92,14 @@ def _event_template(marked: Event) -> bytes:
         marks.append(b'"reason":' + text)
         gaps.append(b'"reason":%b')
     first, *pieces = split_at(marked.to_json(), [*marks, b'"rid":' + text])
-    template = _escaped(first)
+    template = escaped(first)
     for gap, piece in zip([*gaps, b'"rid":%b'], pieces, strict=True):
-        template += gap + _escaped(piece)
+        template += gap + escaped(piece)
     return template
 
 
-def _escaped(piece: bytes) -> bytes:
+def escaped(piece: bytes) -> bytes:
+    """As templates have it."""
     return piece.replace(b"%", b"%%")
 
 
@@ -143,4 +144,4 @@ def _lines(policy: str, w: WindowState, warning: bytes) -> bytes:
         + f'ratelimit: "{window_name(w)}";r=%d;t=%d\r\nx-ratelimit-limit: {w.limit}\r\n'
         + "x-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n"
     )
-    return lines.encode("latin-1") + _escaped(warning)
+    return lines.encode("latin-1") + escaped(warning)
