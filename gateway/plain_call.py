@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from redis.exceptions import NoScriptError
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from core.ids import new_nonce
@@ -117,7 +118,7 @@ class PlainCall:
     def set_exception(self, error: Exception) -> None:
         """Redis did not answer. What had not left yet goes the general way, which waits for a connection; so does what only
         needs the script to be loaded."""
-        if not self._is_asked or type(error).__name__ == "NoScriptError":
+        if not self._is_asked or isinstance(error, NoScriptError):
             self._go_general_way()
         else:
             self._end_with(METERING_UNAVAILABLE)
@@ -219,6 +220,7 @@ class PlainCall:
         if passed is None:
             return
         answer = Answer(connection, self._lane.pool, self.place.method)
+        self._request.clear()
         self._leave()
         self._protocol.carry_on(self, passed, answer)
 
@@ -323,10 +325,13 @@ class PlainCall:
     def _fail(self, error: Exception) -> None:
         """A fault of ours: not billed, but told."""
         log.exception("call_failed", request_id=self.request_id, error=type(error).__name__)
-        self._refusal = INTERNAL_ERROR
         if self._passed is None:
             self._end_with(INTERNAL_ERROR)
+        elif self._is_over:  # on its way to being settled, or written: nothing else can be said
+            self._leave()
+            self._protocol.cut()
         else:
+            self._refusal = INTERNAL_ERROR
             self._give_up(INTERNAL_ERROR.status)
 
     def _give_up(self, status: int) -> None:

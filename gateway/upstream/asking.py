@@ -93,14 +93,27 @@ class Asking:
             self._pool.connection(self._origin, connect_s=connect_timeout_s, wait_s=self._timeout_s)
         )
         try:
-            return await self._connecting
+            connection = await asyncio.shield(self._connecting)
         except asyncio.CancelledError:
+            self._connecting.cancel()
+            self._connecting.add_done_callback(self._put_back)
             if self._has_left:
                 raise ClientGone from None
-            self._connecting.cancel()
             raise
         finally:
             self._connecting = None
+        return self._unless_left(connection)
+
+    def _unless_left(self, connection: Connection) -> Connection:
+        if self._has_left:
+            self._pool.put_back(connection)
+            raise ClientGone
+        return connection
+
+    def _put_back(self, connecting: "asyncio.Task[Connection]") -> None:
+        """Whoever asked is gone, in the very moment in which a connection came about."""
+        if not connecting.cancelled() and connecting.exception() is None:
+            self._pool.put_back(connecting.result())
 
     async def _send_body(self, connection: Connection, body: RequestBody) -> None:
         try:

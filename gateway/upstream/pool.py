@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -63,8 +64,11 @@ class Pool:
         if self._is_closed:
             connection.close()
             return
+        self._keep(connection)
+
+    def _keep(self, connection: Connection) -> None:
         origin = connection.origin
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         idle = self._idle.get(origin)
         if idle is None:
             idle = self._idle[origin] = deque()
@@ -73,6 +77,13 @@ class Pool:
             self._wake(origin)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_idle)
+
+    def put_back(self, connection: Connection) -> None:
+        """It was not asked anything after all."""
+        if connection.is_open and not self._is_closed:
+            self._keep(connection)
+        else:
+            connection.close()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -158,17 +169,25 @@ class Pool:
     async def _open_address(self, origin: Origin, info: AddressInfo) -> Connection:
         loop = asyncio.get_running_loop()
         link = self._make_socket(info)
+        made: list[Connection] = []
+
+        def protocol() -> Connection:
+            made.append(Connection(loop, origin, self._lost))
+            return made[0]
+
         try:
             link.setblocking(False)
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(link, info[4])
             _, connection = await loop.create_connection(
-                lambda: Connection(loop, origin, self._lost),
+                protocol,
                 sock=link,
                 ssl=self._tls_context() if origin.is_secure else None,
                 server_hostname=origin.host if origin.is_secure else None,
             )
         except BaseException:
+            for connection in made:  # connected already, and given up in that moment
+                connection.close()
             link.close()
             raise
         return connection
@@ -201,9 +220,8 @@ class Pool:
     def _close_idle(self) -> None:
         """Close what was not used for long; look again while anything is idle."""
         self._sweep = None
-        loop = asyncio.get_running_loop()
         for queue in list(self._idle.values()):
-            while queue and queue[0].idle_since <= loop.time() - IDLE_SECONDS:
+            while queue and queue[0].idle_since <= time.monotonic() - IDLE_SECONDS:
                 queue.popleft().close()
         if any(self._idle.values()):
-            self._sweep = loop.call_later(SWEEP_SECONDS, self._close_idle)
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_idle)

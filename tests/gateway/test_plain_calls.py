@@ -316,7 +316,7 @@ def take(shop: Shop) -> Any:
         return match.route, match.path
 
     lane = Lane(
-        _Catalogue(), _Callers(digest(KEY)), Recorder(None), Pool(guarded_socket()), find_route=find  # type: ignore[arg-type]
+        _Catalogue(), _Callers(digest(KEY)), Recorder(None), Pool(guarded_socket()), find_route=find, looks=None,  # type: ignore[arg-type]
     )  # fmt: skip
 
     def taking(
