@@ -33,7 +33,7 @@ test: env-dev ## all tests with branch coverage (ARGS="tests/keys -k revoked")
 bench: env-dev ## measure the doors: one figure a line
 	@deploy/local/outer_gateways.sh nginx libnginx-mod-http-lua lua-nginx-redis lua-resty-core lua-resty-lrucache
 	@$(PY) -m deploy.local with-servers $(PY) -m benchmarks.bench $(ARGS)
-	@$(PY) -m deploy.local with-servers $(PY) -m benchmarks.statements
+	@$(if $(findstring --part,$(ARGS)),,$(PY) -m deploy.local with-servers $(PY) -m benchmarks.statements)
 
 chaos: env-dev ## kill every process in turn under load and count what was lost
 	@$(PY) -m benchmarks.chaos $(ARGS)

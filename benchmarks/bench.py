@@ -15,7 +15,13 @@ import django
 
 from benchmarks.kit import ROOT
 
-PARTS = {"doors": "doors", "nginx": "against_nginx", "latency": "latency", "streams": "streams", "workers": "workers"}
+PARTS = {
+    "doors": "doors",
+    "nginx": "against_nginx",
+    "latency": "latency",
+    "streams": "streams",
+    "workers": "workers",
+}
 PROGRAMS = (
     "scripts",
     "reports",
@@ -26,7 +32,7 @@ USUAL = (*PARTS, "scripts")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4, help="of each round of load")
+    parser.add_argument("--seconds", type=float, default=3, help="of each round of load")
     parser.add_argument(
         "--part", action="append", choices=[*PARTS, *PROGRAMS], help=f"measure only this (repeatable); else: {', '.join(USUAL)}"
     )  # fmt: skip

@@ -10,10 +10,11 @@ from statistics import median
 import uvloop
 
 from benchmarks.kit import descriptors, memory_mb, serving_gateway, tell, warn
-from benchmarks.model_streams import Client, request, room_for, sell_models, serving_models
+from benchmarks.model_streams import Client, StreamFailed, request, room_for, sell_models, serving_models
 
 OPEN = 5_000
 AT_ONCE = 100  # that are being opened
+PATIENCE = 20.0  # seconds until a stream has begun
 HELD = 20.0  # seconds: reservations of open calls are renewed every 15
 PAIRS_A_SECOND = 75
 
@@ -45,24 +46,28 @@ async def _first_tokens(gateway_url: str, models_url: str, key: str, pairs: int)
     tell("first_token_delay", delay, "ms", digits=2, asked="under 2 ms")
 
 
-async def _hold_open(url: str, key: str, gateway: int, before: float) -> None:
-    """Open streams, each with its first token delivered and more to come, and look at the gateway then."""
-    wanted, began = room_for(OPEN), time.perf_counter()
-    gate, opened = asyncio.Semaphore(AT_ONCE), list[Client]()
+async def _open(url: str, key: str, count: int, opened: list[Client]) -> None:
+    gate = asyncio.Semaphore(AT_ONCE)
 
     async def open_one() -> None:
-        async with gate:
+        async with gate, asyncio.timeout(PATIENCE):
             client = await Client.connect(url)
             await client.ask(request(url, key, pieces=1, pause=600))
             opened.append(client)
 
-    failures = [
-        result
-        for result in await asyncio.gather(*(open_one() for _ in range(wanted)), return_exceptions=True)
-        if isinstance(result, BaseException)
-    ]
-    if failures:
-        warn(f"{wanted} open streams, only {len(opened)}: {failures[0]!r}")
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(open_one())
+
+
+async def _hold_open(url: str, key: str, gateway: int, before: float) -> None:
+    """Open streams, each with its first token delivered and more to come, and look at the gateway then."""
+    wanted, began = room_for(OPEN), time.perf_counter()
+    opened = list[Client]()
+    try:
+        await _open(url, key, wanted, opened)
+    except* (StreamFailed, OSError) as failures:  # the first one ends the opening
+        warn(f"{wanted} open streams, only {len(opened)}: {failures.exceptions[0]!r}")
     tell("open_streams", len(opened), "streams", asked=f"{OPEN}")
     tell("open_streams_opened_within", time.perf_counter() - began, "s", digits=1)
     await asyncio.sleep(HELD)

@@ -143,7 +143,7 @@ def _function(call: Call[Any]) -> str:
     """A script call as a Lua function of the client and the call's own values."""
     source = call.script.source
     usage_redis().script_load(source)
-    words = [call.script.sha, str(len(call.keys)), *call.keys, *call.args]
+    words: list[str | bytes] = [call.script.sha, str(len(call.keys)), *call.keys, *call.args]
     if not any(f"{NONCE:x}" in str(word) for word in words):
         raise SystemExit("no call names its reservation any more: benchmarks/peer/nginx.py has to be mended")
     return f"function(redis, c) return redis:evalsha({', '.join(map(_expression, words))}) end"
