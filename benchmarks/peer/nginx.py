@@ -132,7 +132,7 @@ def record_file(key: str, slug: str, at: datetime) -> str:
         "window_limit": limit, "window_seconds": seconds,
     }  # fmt: skip
     fields = [
-        f"{name} = {value if isinstance(value, int) else _quoted(value.encode())}"
+        f"{name} = {value if isinstance(value, int) else _quoted(str(value).encode())}"
         for name, value in facts.items()
     ]
     fields += [f"admit = {_function(admit_call(request))}", f"settle = {_function(settle_call(settlement))}"]

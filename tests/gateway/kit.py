@@ -53,6 +53,10 @@ class Process:
         wait_for(is_ready, within=30)
         return self
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def rss_kb(self) -> int:
         """Resident memory now."""
         with open(f"/proc/{self._process.pid}/status") as lines:
