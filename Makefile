@@ -5,7 +5,7 @@ PY := .venv/bin/python
 MANAGE := $(PY) manage.py
 ARGS ?=
 
-.PHONY: help env env-dev demo run servers test bench chaos stripe-figures check fix migrate seed shell schema lock screenshots
+.PHONY: help env env-dev demo run servers test bench chaos soak stripe-figures check fix migrate seed shell schema lock screenshots
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -37,6 +37,9 @@ bench: env-dev ## measure the doors: one figure a line
 
 chaos: env-dev ## kill every process in turn under load and count what was lost
 	@$(PY) -m benchmarks.chaos $(ARGS)
+
+soak: env-dev ## an hour of mixed load: memory, descriptors and Redis keys stay as they were, no call is lost (ARGS="--minutes 10")
+	@$(PY) -m benchmarks.soak $(ARGS)
 
 stripe-figures: env-dev ## prove payments at the stand-in: one line of figures a proof (ARGS="R10 R13=500", ARGS=--quick)
 	@deploy/local/chromium.sh

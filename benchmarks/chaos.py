@@ -102,7 +102,7 @@ def _run(folder: Path, kills: int) -> dict[str, int]:
         valkey = Valkey(folder / "valkey")
         supervisor.start_server(postgres.program, postgres.prepare)
         supervisor.start_server(valkey.program, valkey.prepare)
-        env = _environment(folder, ports, database_url, valkey.url)
+        env = environment(folder, ports, database_url, valkey.url)
         keys = _install(ports)
         children = _children(supervisor.state, ports, env, postgres, valkey)
         supervisor.start_together([p for p in children.values() if p.name not in ("postgres", "valkey")])
@@ -112,11 +112,11 @@ def _run(folder: Path, kills: int) -> dict[str, int]:
             killed = _kill_in_turn(supervisor, children, load, kills)
         finally:
             load.stop()
-        _wait(supervisor, _streams_are_empty, "the worker has drained everything")
+        wait_until(supervisor, streams_are_empty, "the worker has drained everything")
         return {"kills": killed, "acknowledged": len(load.acknowledged)} | _count(load.acknowledged)
 
 
-def _environment(folder: Path, ports: Ports, database_url: str, redis_url: str) -> dict[str, str]:
+def environment(folder: Path, ports: Ports, database_url: str, redis_url: str) -> dict[str, str]:
     """Also of this process, which installs and counts through the product's own code."""
     own = {
         "DATABASE_URL": database_url,
@@ -152,11 +152,11 @@ def _children(
 
 def _kill_in_turn(supervisor: Supervisor, children: Mapping[str, Program], load: Load, kills: int) -> int:
     for name in islice(cycle(VICTIMS), kills):
-        _wait(supervisor, partial(_has_served, load, len(load.acknowledged)), "calls go on")
+        wait_until(supervisor, partial(_has_served, load, len(load.acknowledged)), "calls go on")
         pid = supervisor.pid(name)
         os.kill(pid, signal.SIGKILL)
-        _wait(supervisor, partial(_is_back, supervisor, children[name], pid), f"{name} comes back")
-    _wait(supervisor, partial(_has_served, load, len(load.acknowledged)), "calls go on")
+        wait_until(supervisor, partial(_is_back, supervisor, children[name], pid), f"{name} comes back")
+    wait_until(supervisor, partial(_has_served, load, len(load.acknowledged)), "calls go on")
     return kills
 
 
@@ -168,7 +168,7 @@ def _is_back(supervisor: Supervisor, program: Program, killed: int) -> bool:
     return supervisor.pid(program.name) != killed and program.ready()
 
 
-def _wait(supervisor: Supervisor, done: Callable[[], bool], what: str) -> None:
+def wait_until(supervisor: Supervisor, done: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not done():
         supervisor.tick()
@@ -177,7 +177,7 @@ def _wait(supervisor: Supervisor, done: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def _streams_are_empty() -> bool:
+def streams_are_empty() -> bool:
     from core.redis import usage_redis
     from core.redis_layout import SHARDS, stream_key
 

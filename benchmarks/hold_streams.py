@@ -3,7 +3,7 @@ afterwards, the event of every stream, and what is still reserved.
 
     make bench ARGS="--part hold"        the full form, which exits with 1 where a promise is not kept
 
-Memory is compared with what a first wave of as many short streams left: what a process needs for so many at once it keeps.
+Memory is compared with what a first wave of as many streams left: what a process needs for so many at once it keeps.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from benchmarks.model_streams import (
 
 STREAMS, SECONDS, CUT = 1_000, 60, 0.3
 MOST_GROWTH = 0.05
+WARM = 10  # seconds: all of them are open at once
 PAUSE = 1.0  # between two pieces of a stream
 AT_ONCE = 50  # that are being opened
 
@@ -92,7 +93,7 @@ def measure(seconds: float) -> None:
         url, gateway = stack.enter_context(serving_gateway())
         uvloop.run(hold(url, key, streams=1, seconds=0))
         start, count = descriptors(gateway), room_for(STREAMS)
-        uvloop.run(hold(url, key, streams=count, seconds=1))
+        uvloop.run(hold(url, key, streams=count, seconds=WARM))
         memory = rss_kb(gateway)
         held = uvloop.run(hold(url, key, streams=count, seconds=SECONDS))
         settled = wait_until_settled(2 * count + 1, within=60)
