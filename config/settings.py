@@ -273,6 +273,12 @@ GATEWAY_LOG_CALLS = env.bool(
     "FAREBOX_LOG_CALLS", default=False
 )  # a line for every call, not only for failed ones
 UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True)
+# PEM files: an authority of one's own for upstreams over TLS (beside the system's), and what is shown to those that ask.
+UPSTREAM_CA_FILE = env.str("UPSTREAM_CA_FILE", default="")
+UPSTREAM_CLIENT_CERT_FILE = env.str("UPSTREAM_CLIENT_CERT_FILE", default="")
+UPSTREAM_CLIENT_KEY_FILE = env.str("UPSTREAM_CLIENT_KEY_FILE", default="")
+# Where fewer of several upstream servers are well, per cent, all are asked: those left would not stand all calls.
+UPSTREAM_PANIC_PERCENT = env.int("UPSTREAM_PANIC_PERCENT", default=50)
 # Servers of language models that have none of their own in the admin: base address with its version, and key.
 UPSTREAM_OPENAI_BASE_URL = env.str("UPSTREAM_OPENAI_BASE_URL", default="")
 UPSTREAM_OPENAI_API_KEY = env.str("UPSTREAM_OPENAI_API_KEY", default="")

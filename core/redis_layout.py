@@ -11,6 +11,11 @@ DRAIN_TURN = (
 )
 
 
+def upstreams_key(turn: int) -> str:
+    """Hash: what each worker of the gateway saw of upstream servers in this turn (plans/upstream_states.py)."""
+    return f"{LAYOUT}:upstreams:{turn}"
+
+
 @cache
 def shard_tag(shard: int) -> str:
     """`{s17}`: the part of a key that decides its slot. Raises ValueError outside 0 to 63."""

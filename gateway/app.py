@@ -27,12 +27,14 @@ from gateway.dialects import PREFIX as FORWARD_AUTH  # noqa: E402
 from gateway.forward_auth import ForwardAuth  # noqa: E402
 from gateway.headers import find_header, header_fault  # noqa: E402
 from gateway.health import answer_health  # noqa: E402
+from gateway.health_checks import HealthChecks, nobody  # noqa: E402
 from gateway.lane import Lane  # noqa: E402
 from gateway.language.answers import send_model_refusal, send_models  # noqa: E402
 from gateway.language.exchange import carry_out  # noqa: E402
 from gateway.owners import OwnersShelf, load_shelf  # noqa: E402
 from gateway.plain_call import PlainCall  # noqa: E402
 from gateway.plain_look import PlainLooks  # noqa: E402
+from gateway.pools import Upstream  # noqa: E402
 from gateway.problems import (  # noqa: E402
     BAD_PATH,
     BAD_REQUEST,
@@ -44,13 +46,14 @@ from gateway.problems import (  # noqa: E402
     method_not_allowed,
     send_refusal,
 )
-from gateway.proxy import Receive, Send  # noqa: E402
+from gateway.proxy import Receive, Send, ask_upstream  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
 from gateway.routes import LanguageTerms, RouteEntry, has_dot_segments  # noqa: E402
 from gateway.snapshot import Catalogue, Followed  # noqa: E402
 from gateway.upstream.answer import Answer  # noqa: E402
 from gateway.upstream.pool import Pool  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
+from gateway.upstream_tls import upstream_tls  # noqa: E402
 from gateway.verify import PATH as VERIFY  # noqa: E402
 from gateway.verify import Verifier  # noqa: E402
 from keys.records import KeyRecord  # noqa: E402
@@ -75,6 +78,7 @@ class Gateway:
         self.shelf = Followed(load_shelf, OwnersShelf())
         self.verifier = Verifier(self.catalogue, self.callers, self.shelf)
         self.forward_auth = ForwardAuth(self.callers, self.find_route)
+        self.checks = HealthChecks(lambda: self.catalogue.table.servers, self._ask_whether_well)
         self._recorder: Recorder | None = None
         self._session: Pool | None = None
         self.lane: Lane | None = None
@@ -90,10 +94,11 @@ class Gateway:
     async def start(self) -> None:
         take_descriptors()
         self._recorder = Recorder(AsyncEngine())
-        self._session = Pool(guarded_socket())
+        self._session = Pool(guarded_socket(), tls=upstream_tls())
         await self.catalogue.start()
         await self.shelf.start()
         self._recorder.start()
+        self.checks.start()
         self.forward_auth.start(self._recorder)
         self.lane = Lane(
             self.catalogue,
@@ -106,6 +111,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Settle what is under way, then close."""
+        await self.checks.stop()
         if self.lane is not None:
             self.lane.stop()
             self.lane = None
@@ -261,6 +267,14 @@ class Gateway:
         if match.route is None:
             return method_not_allowed(match.allowed)
         return match.route, match.path
+
+    async def _ask_whether_well(
+        self, upstream: Upstream, path: str, headers: list[tuple[str, str]], seconds: float
+    ) -> Answer:
+        return await ask_upstream(
+            self.session, method="GET", url=upstream.base_url + path, headers=headers, body=nobody(), has_body=False,
+            connect_timeout_s=min(seconds, upstream.connect_timeout_s), timeout_s=seconds,
+        )  # fmt: skip
 
     @property
     def recorder(self) -> Recorder:

@@ -11,7 +11,9 @@ from django.conf import settings
 from core.ids import new_nonce
 from gateway.caller import Callers
 from gateway.caller import Refused as CallerRefused
-from gateway.headers import answer_headers, find_header, upstream_headers
+from gateway.headers import answer_headers, find_header, upstream_headers, withheld
+from gateway.pool_call import PoolCall
+from gateway.pools import Server, Upstream
 from gateway.problems import (
     BODY_TOO_LARGE,
     CLIENT_GONE_STATUS,
@@ -162,6 +164,7 @@ class Exchange:
         self.call, self.passed, self.recorder, self.session = call, passed, recorder, session
         self.body = Body.of(call.scope, call.receive, call.route.body_limit)
         self.bytes_out = 0
+        self.pooled: PoolCall | None = None  # where the product has several servers
 
     async def run(self) -> None:
         """Carry the call out and settle it; what breaks before that expires unbilled."""
@@ -171,6 +174,8 @@ class Exchange:
         finally:
             self.recorder.let_go(self.passed.request.reservation)
             self.body.close()
+            if self.pooled is not None:
+                self.pooled.release()
 
     async def go_on(self, answer: Answer) -> None:
         """The same from an answer on that has begun (gateway/plain_call.py)."""
@@ -202,29 +207,43 @@ class Exchange:
             answer.close()
 
     async def _ask(self) -> Answer:
+        route = self.call.route
+        if route.pool is None:
+            return await self._ask_at(route.upstream)
+        has_body = has_request_body(self.call.scope["headers"])
+        self.pooled = PoolCall(
+            route.pool, method=self.call.method, body=self.body, has_body=has_body, timeout_s=route.timeout_s
+        )
+        return await self.pooled.ask(self._ask_server)
+
+    async def _ask_server(self, server: Server) -> Answer:
+        return await self._ask_at(server.upstream)
+
+    async def _ask_at(self, upstream: Upstream) -> Answer:
         call, headers = self.call, self.call.scope["headers"]
         has_body = has_request_body(headers)
         if not has_body:
             self.body.watch()
         query = call.scope["query_string"].decode("latin-1")
-        url = call.route.upstream.base_url + call.path + (f"?{query}" if query else "")
+        url = upstream.base_url + call.path + (f"?{query}" if query else "")
         sent = upstream_headers(
             headers, call.record, request_id=call.request_id, forwarded=forwarded(call.scope),
-            credential=call.route.upstream.credential,
+            credential=upstream.credential,
         )  # fmt: skip
         return await ask_upstream(
             self.session, method=call.method, url=url, headers=sent, body=self.body, has_body=has_body,
-            connect_timeout_s=call.route.upstream.connect_timeout_s, timeout_s=call.route.timeout_s,
+            connect_timeout_s=upstream.connect_timeout_s, timeout_s=call.route.timeout_s,
         )  # fmt: skip
 
     async def _pass_on(self, answer: Answer) -> None:
         reason = billing_reason(answer.status, bill_client_errors=self.call.route.bill_client_errors)
         units = "0" if reason else self.call.route.units_text
         ours = [*self.passed.headers, ("X-Request-Id", self.call.request_id), ("Farebox-Units", units)]
+        theirs = withheld(answer.headers, self.call.route.upstream.credential)
         start = {
             "type": "http.response.start",
             "status": answer.status,
-            "headers": answer_headers(answer.headers, ours, may_have_length=answer.status not in NO_BODY),
+            "headers": answer_headers(theirs, ours, may_have_length=answer.status not in NO_BODY),
         }
         whole = answer.whole_body()
         if whole is None:
@@ -285,6 +304,8 @@ class Exchange:
 
     async def _settle(self, status: int, reason: str) -> bool:
         call, passed, target = self.call, self.passed, self.call.route.target
+        if self.pooled is not None:
+            self.pooled.end(status, reason)
         outcome = Outcome(status, reason, call.duration_us(), self.body.size, self.bytes_out)
         settlement = Settlement.of(
             passed.request, units=0 if reason else target.units, event=self._event(outcome)
@@ -300,14 +321,17 @@ class Exchange:
             "call", request_id=self.call.request_id, organization=self.call.record.organization_public_id,
             key=self.call.record.key_public_id, mode=self.call.record.mode, route=self.call.route.public_id,
             method=self.call.method, status=outcome.status, reason=outcome.reason, duration_us=outcome.duration_us,
-            bytes_in=outcome.bytes_in, bytes_out=outcome.bytes_out,
+            bytes_in=outcome.bytes_in, bytes_out=outcome.bytes_out, **tried_again(self.pooled),
         )  # fmt: skip
 
     def _event(self, outcome: Outcome) -> bytes:
-        return call_event(
+        event = call_event(
             self.call.record, self.passed.request, self.call.route.target, outcome,
             admitted=self.passed.answer, door="gateway", request_id=self.call.request_id,
-        ).to_json()  # fmt: skip
+        )  # fmt: skip
+        if attempts := tried_again(self.pooled):
+            event = replace(event, properties=attempts)
+        return event.to_json()
 
     async def _refuse(self, refusal: Refusal) -> None:
         if not self.body.is_gone:
@@ -328,6 +352,11 @@ _FAILURE_REASONS: dict[type[Exception], str] = {
     UpstreamTimeout: "upstream_timeout",
     BodyTooLarge: "client_error",
 }
+
+
+def tried_again(pooled: PoolCall | None) -> dict[str, int]:
+    """How many servers were asked, of calls for which one was not enough; a property of their events."""
+    return {"attempts": pooled.attempts} if pooled is not None and pooled.attempts > 1 else {}
 
 
 def forwarded(scope: dict[str, Any]) -> Headers:

@@ -1,6 +1,7 @@
 """Headers as a good proxy treats them: what stays, what goes, what is added (RFC 9110, sections 7.6 and 11)."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from keys.records import KeyRecord
 
@@ -31,6 +32,7 @@ _OURS_IN_ANSWERS = frozenset(
     }
 )  # fmt: skip
 
+_SHORTEST_SECRET = 6
 _ONCE = (b"content-length", b"authorization", b"x-api-key")
 
 
@@ -118,6 +120,22 @@ def answer_lines(headers: RawHeaders, *, drops_length: bool) -> list[bytes]:
             kept = answer_headers(headers, [], may_have_length=not drops_length)
             return [b"%b: %b\r\n" % pair for pair in kept]
     return lines
+
+
+def withheld(headers: RawHeaders, credential: tuple[str, str] | None) -> RawHeaders:
+    """An upstream's headers without those that say the owner's credential again, whole or without its scheme."""
+    secret = _secret_of(credential[1]) if credential is not None else b""
+    if not secret:
+        return headers
+    return [(name, value) for name, value in headers if secret not in value]
+
+
+@lru_cache(256)
+def _secret_of(credential: str) -> bytes:
+    """What of a credential is secret; b"" of one that is too short to be one, and would be found everywhere."""
+    words = credential.split()
+    secret = words[-1] if words and len(words[-1]) >= _SHORTEST_SECRET else credential
+    return secret.encode("latin-1", "ignore") if len(secret) >= _SHORTEST_SECRET else b""
 
 
 def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

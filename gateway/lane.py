@@ -260,13 +260,9 @@ class Lane:
         return kind
 
 
-_NEEDS_MORE = ("language", "pool", "websocket")  # facts of a route
-
-
 def is_plain(route: RouteEntry) -> bool:
-    """Whether calls of a route are carried out as they come; language models, several servers and other protocols are for the
-    general way."""
-    return not any(getattr(route, fact, None) for fact in _NEEDS_MORE)
+    """Whether calls of a route are carried out as they come: what needs more (models, ...) goes the general way."""
+    return route.language is None and route.pool is None
 
 
 def _whole_line(line: bytes) -> bytes:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from core.ids import new_nonce
 from core.request_id import new_request_id
-from gateway.headers import answer_lines, encoded
+from gateway.headers import answer_lines, encoded, withheld
 from gateway.problems import (
     CLIENT_GONE_STATUS,
     INTERNAL_ERROR,
@@ -264,10 +264,11 @@ class PlainCall:
         if not is_recorded and not body:
             self._write_problem(NOT_RECORDED)
             return
+        shown = withheld(headers, self.place.route.upstream.credential) if self.place.credential else headers
         head = [
             STATUS_LINE[status],
             self._protocol.default_lines(),
-            *answer_lines(headers, drops_length=True),
+            *answer_lines(shown, drops_length=True),
         ]
         if self.place.is_head:
             head += [

@@ -40,6 +40,7 @@ class Body:
     limit: int
     size: int = 0
     is_gone: bool = False
+    is_begun: bool = False  # somebody has begun to read it
     content: bytes | None = None  # what is sent in its place, as often as it is asked for, once it was read
     when_left: WhenLeft | None = None  # the server's own word, where it gives one
     _ended: bool = False
@@ -62,6 +63,7 @@ class Body:
             for start in range(0, len(self.content), PIECE):
                 yield self.content[start : start + PIECE]
             return
+        self.is_begun = True
         while not self._ended:
             message = await self.receive()
             if message["type"] == "http.disconnect":

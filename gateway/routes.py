@@ -12,22 +12,23 @@ from cryptography.fernet import InvalidToken
 from django.conf import settings
 from django.db.models import Prefetch
 
+from gateway.pools import Check, Server, ServerPool, Upstream, kept_state, servers_of
 from metering.admission import Target
 from plans.door import smallest_units
-from plans.models import Dialect, LanguageModel, LanguageUpstream, Product, Route
+from plans.models import (
+    Dialect,
+    LanguageModel,
+    LanguageUpstream,
+    Product,
+    Route,
+    ServerOfPool,
+    UpstreamServer,
+)
 from plans.token_prices import TokenPrices
+from plans.upstream_address import shape_fault
 
 log = structlog.get_logger(__name__)
 CONNECT_SECONDS = 5.0  # to a model's own upstream
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where a product's calls go. `credential` is a header (name, value) of the owner, or None."""
-
-    base_url: str
-    credential: tuple[str, str] | None
-    connect_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class ModelEntry:
     bytes_per_token: int
     upstreams: tuple[tuple[Upstream, str], ...]  # with the name that each knows it by
     prices: tuple[TokenPrices, ...]
+    pool: ServerPool | None = None  # of the upstreams, where there are several
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class RouteEntry:
     body_limit: int
     upstream: Upstream
     language: LanguageTerms | None = None
+    pool: ServerPool | None = None  # where the product has several servers
 
     @property
     def units_text(self) -> str:
@@ -106,6 +109,8 @@ class RouteTable:
         self._by_product: dict[str, list[RouteEntry]] = {}
         self._by_id: dict[str, RouteEntry] = {}
         self.models = {model.name: model for model in models}
+        entries = list(entries)
+        self.servers = servers_of([e.pool for e in entries] + [m.pool for m in self.models.values()])
         for entry in entries:
             self._by_product.setdefault(entry.product_slug, []).append(entry)
             self._by_id[entry.public_id] = entry
@@ -148,14 +153,24 @@ def has_dot_segments(raw_path: str) -> bool:
     return any(part in (".", "..") for part in decoded.split("/")) or "\0" in decoded
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a product's calls go: to one server, or to several."""
+
+    upstream: Upstream
+    pool: ServerPool | None
+
+
 def load_route_table() -> RouteTable:
-    """Read products and routes that are on sale: three queries, three more where language models are sold. A row that cannot
+    """Read products and routes that are on sale: four queries, three more where language models are sold. A row that cannot
     be used is left out and logged."""
-    products = {p.pk: p for p in Product.objects.defer("credential").filter(is_active=True, archived_at=None)}
-    upstreams = {pk: _upstream(product) for pk, product in products.items()}
+    on_sale = Product.objects.defer("credential").filter(is_active=True, archived_at=None)
+    servers = Prefetch("servers", UpstreamServer.objects.filter(is_active=True))
+    products = {product.pk: product for product in on_sale.prefetch_related(servers)}
+    targets = {pk: _target(product) for pk, product in products.items()}
     routes = Route.objects.filter(is_active=True, archived_at=None, product_id__in=products)
     entries = [
-        _usable_entry(route, products[route.product_id], upstreams[route.product_id])
+        _usable_entry(route, products[route.product_id], targets[route.product_id])
         for route in routes.select_related("meter").prefetch_related("charges__meter")
     ]
     usable = [entry for entry in entries if entry is not None]
@@ -167,16 +182,22 @@ def _load_models() -> Iterable[ModelEntry]:
     models = LanguageModel.objects.filter(is_active=True, archived_at=None)
     upstreams_of = Prefetch("upstreams", LanguageUpstream.objects.filter(is_active=True).defer("credential"))
     for model in models.prefetch_related(upstreams_of, "prices"):
-        upstreams = [
-            (found, row.upstream_name or model.name)
+        servers = [
+            _server(f"model:{row.pk}", row, found, known_as=row.upstream_name or model.name)
             for row in model.upstreams.all()
             if (found := _model_upstream(row)) is not None
         ]
-        prices = tuple(price.as_prices() for price in model.prices.all())
-        yield ModelEntry(model.name, model.max_output_tokens, model.bytes_per_token, tuple(upstreams), prices)
+        yield ModelEntry(
+            model.name, model.max_output_tokens, model.bytes_per_token,
+            upstreams=tuple((server.upstream, server.known_as) for server in servers),
+            prices=tuple(price.as_prices() for price in model.prices.all()),
+            pool=ServerPool(f"model:{model.pk}", servers, retries=True) if len(servers) > 1 else None,
+        )  # fmt: skip
 
 
 def _model_upstream(row: LanguageUpstream) -> Upstream | None:
+    if not _is_plain_address(row.base_url, of=str(row)):
+        return None
     try:
         credential = (row.credential_header, row.credential) if row.credential_header else None
     except InvalidToken:
@@ -187,6 +208,20 @@ def _model_upstream(row: LanguageUpstream) -> Upstream | None:
         )
         return None
     return Upstream(row.base_url.rstrip("/"), credential, CONNECT_SECONDS)
+
+
+def _server(key: str, row: ServerOfPool, upstream: Upstream, *, known_as: str = "") -> Server:
+    check = None
+    if row.check_path:
+        check = Check(row.check_path, row.check_seconds, row.check_status, row.check_with_credential)
+    return Server(key, upstream, known_as, row.position, row.weight, check, kept_state(key, str(row)))
+
+
+def _is_plain_address(url: str, *, of: str) -> bool:
+    """Whether everybody reads this address alike; rows may have been written by other ways than the admin."""
+    if fault := shape_fault(url):
+        log.error("upstream_address_left_out", upstream=of, hint=fault)
+    return not fault
 
 
 def _language_terms(route: Route) -> LanguageTerms | None:
@@ -208,18 +243,18 @@ def _upstream_of_environment(dialect: str) -> Upstream | None:
     return Upstream(url.rstrip("/"), credential if key else None, CONNECT_SECONDS) if url else None
 
 
-def _usable_entry(route: Route, product: Product, upstream: Upstream | None) -> RouteEntry | None:
-    if upstream is None:
+def _usable_entry(route: Route, product: Product, target: _Target | None) -> RouteEntry | None:
+    if target is None:
         return None
     try:
-        return _entry(route, product, upstream)
+        return _entry(route, product, target)
     except ValueError as error:
         log.error("route_left_out", route=route.public_id, error=str(error))
         return None
 
 
-def _upstream(product: Product) -> Upstream | None:
-    """None when its credential cannot be decrypted: without it the upstream would only refuse."""
+def _target(product: Product) -> _Target | None:
+    """None when its credential cannot be decrypted: without it the upstream would only refuse; or when it has no address."""
     try:
         credential = (product.credential_header, product.credential) if product.credential_header else None
     except InvalidToken:
@@ -229,10 +264,23 @@ def _upstream(product: Product) -> Upstream | None:
             hint="ENCRYPTION_KEYS lacks the key it was written with",
         )
         return None
-    return Upstream(product.upstream_url.rstrip("/"), credential, product.connect_timeout_ms / 1000)
+    seconds = product.connect_timeout_ms / 1000
+    servers = [
+        _server(f"product:{row.pk}", row, Upstream(row.base_url.rstrip("/"), credential, seconds))
+        for row in product.servers.all()
+        if _is_plain_address(row.base_url, of=f"{product.slug} at a server")
+    ]
+    if len(servers) > 1:
+        pool = ServerPool(f"product:{product.pk}", servers, retries=product.retry_calls)
+        return _Target(pool.servers[0].upstream, pool)
+    if servers:
+        return _Target(servers[0].upstream, None)
+    if not _is_plain_address(product.upstream_url, of=product.slug):
+        return None
+    return _Target(Upstream(product.upstream_url.rstrip("/"), credential, seconds), None)
 
 
-def _entry(route: Route, product: Product, upstream: Upstream) -> RouteEntry:
+def _entry(route: Route, product: Product, target: _Target) -> RouteEntry:
     has_rest = route.path.endswith("*")
     path = route.path.removesuffix("*").strip("/") if has_rest else route.path[1:]
     segments = (
@@ -258,6 +306,7 @@ def _entry(route: Route, product: Product, upstream: Upstream) -> RouteEntry:
         bill_client_errors=route.bill_client_errors,
         timeout_s=route.timeout_ms / 1000,
         body_limit=route.body_limit_bytes,
-        upstream=upstream,
+        upstream=target.upstream,
         language=_language_terms(route),
+        pool=target.pool,
     )

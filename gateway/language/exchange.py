@@ -14,9 +14,9 @@ import orjson
 
 from core.clock import from_micros
 from core.ids import event_id
-from gateway.call import Call, CallRefused, Passed, admit, forwarded
+from gateway.call import Call, CallRefused, Passed, admit, forwarded, tried_again
 from gateway.caller import Callers
-from gateway.headers import answer_headers, upstream_headers
+from gateway.headers import answer_headers, upstream_headers, withheld
 from gateway.language.answers import (
     MODEL_NOT_FOUND,
     MODEL_WITHOUT_PRICE,
@@ -32,6 +32,8 @@ from gateway.language.event_stream import text_of_answer
 from gateway.language.passing import FramePasser, Left, read_whole
 from gateway.language.sizing import Bound, NoPrice, Sizing
 from gateway.language.tokens import Tokens, read_usage
+from gateway.pool_call import PoolCall
+from gateway.pools import Server, Upstream
 from gateway.problems import (
     BODY_TOO_LARGE,
     CLIENT_GONE_STATUS,
@@ -51,7 +53,7 @@ from gateway.proxy import (
     ask_upstream,
 )
 from gateway.recorder import Recorder
-from gateway.routes import LanguageTerms, ModelEntry, Upstream
+from gateway.routes import LanguageTerms, ModelEntry
 from gateway.upstream.pool import Pool
 from keys.records import KeyRecord
 from metering.admission import Outcome, billing_reason, call_event
@@ -144,6 +146,8 @@ class ModelExchange:
         self.reservation = passed.request.reserved_at(self.at_us)
         self.bytes_out = 0
         self.upstream_name = asked.model
+        self.credential: tuple[str, str] | None = None  # of the server that was asked
+        self.pooled: PoolCall | None = None  # where there are several servers
 
     @property
     def on_leaving(self) -> str:
@@ -159,6 +163,8 @@ class ModelExchange:
             raise
         finally:
             self.recorder.let_go(self.reservation)
+            if self.pooled is not None:
+                self.pooled.release()
 
     async def _run(self) -> None:
         try:
@@ -183,19 +189,22 @@ class ModelExchange:
             answer.close()
 
     async def _ask(self) -> Answer:
-        """The model's servers in their order; the next one only where no connection came about."""
-        other = self.sizing.terms.upstream or self.call.route.upstream
-        servers = self.sizing.model.upstreams or ((other, self.asked.model),)
-        for number, (upstream, name) in enumerate(servers, start=1):
-            try:
-                return await self._ask_one(upstream, name)
-            except UpstreamUnavailable as error:
-                if number == len(servers) or not error.is_untouched:
-                    raise
-        raise UpstreamUnavailable
+        """Of the model's server, or of one of several; without any, of the environment's or the product's."""
+        model, terms, route = self.sizing.model, self.sizing.terms, self.call.route
+        pool = model.pool if model.upstreams or terms.upstream else route.pool
+        if pool is None:
+            other = (terms.upstream or route.upstream, self.asked.model)
+            return await self._ask_one(*(model.upstreams[0] if model.upstreams else other))
+        self.pooled = PoolCall(
+            pool, method=self.call.method, body=self.body, has_body=True, timeout_s=route.timeout_s
+        )
+        return await self.pooled.ask(self._ask_server)
+
+    async def _ask_server(self, server: Server) -> Answer:
+        return await self._ask_one(server.upstream, server.known_as or self.asked.model)
 
     async def _ask_one(self, upstream: Upstream, name: str) -> Answer:
-        call, self.upstream_name = self.call, name
+        call, self.upstream_name, self.credential = self.call, name, upstream.credential
         self.body.content = self.asked.for_upstream(name)
         headers = [
             (n, v)
@@ -307,6 +316,8 @@ class ModelExchange:
         outcome: str = "",
     ) -> bool:
         """Write the call with its tokens; nothing where a reason says so."""
+        if self.pooled is not None:
+            self.pooled.end(status, reason)
         true, is_estimate = (Tokens(), False) if reason or used is None else (used.tokens, used.is_estimate)
         quantities = (
             [Decimal(0) for _ in self.sizing.terms.meters] if reason else self.sizing.quantities(true)
@@ -337,6 +348,7 @@ class ModelExchange:
             **({"price": row.row_id} if row is not None else {}),
             **({"usage_estimated": True} if is_estimate else {}),
             **({"outcome": outcome} if outcome else {}),
+            **tried_again(self.pooled),
         }
 
     def _event(
@@ -381,7 +393,9 @@ class ModelExchange:
             *passed.headers, *sdk_headers(self.asked.dialect, windows, self.at_us), *more,
             ("X-Request-Id", self.call.request_id), ("request-id", self.call.request_id),
         ]  # fmt: skip
-        theirs = [(n, v) for n, v in answer.headers if n.lower() not in _NOT_PASSED_ON]
+        theirs = [
+            (n, v) for n, v in withheld(answer.headers, self.credential) if n.lower() not in _NOT_PASSED_ON
+        ]
         headers = answer_headers(
             theirs, ours, may_have_length=not answer.is_event_stream and answer.status not in NO_BODY
         )

@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from plans.admin.products import CredentialForm
+from plans.admin.servers import SeenByWorkers
 from plans.models import LanguageModel, LanguageUpstream, ModelPrice
 
 
@@ -18,10 +19,11 @@ class UpstreamForm(CredentialForm):
         fields = "__all__"
 
 
-class LanguageUpstreamInline(admin.StackedInline[LanguageUpstream, LanguageModel]):
+class LanguageUpstreamInline(SeenByWorkers, admin.StackedInline[LanguageUpstream, LanguageModel]):
     model = LanguageUpstream
     form = UpstreamForm
     extra = 0
+    kind = "model"
 
 
 class ModelPriceInline(admin.StackedInline[ModelPrice, LanguageModel]):

@@ -6,7 +6,8 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 
-from plans.models import CostPrices, Meter, Product, Route, RouteCharge, RouteCost
+from plans.admin.servers import SeenByWorkers
+from plans.models import CostPrices, Meter, Product, Route, RouteCharge, RouteCost, UpstreamServer
 
 
 class CredentialForm(forms.ModelForm[Any]):
@@ -41,6 +42,13 @@ class RouteInline(admin.TabularInline[Route, Product]):
     fields = ("name", "methods", "path", "position", "meter", "units", "required_feature", "is_active")
 
 
+class UpstreamServerInline(SeenByWorkers, admin.StackedInline[UpstreamServer, Product]):
+    model = UpstreamServer
+    extra = 0
+    kind = "product"
+    verbose_name_plural = "Several servers, in the place of the upstream url"
+
+
 @admin.register(Product)
 class ProductAdmin(admin.ModelAdmin[Product]):
     form = CredentialForm
@@ -48,7 +56,7 @@ class ProductAdmin(admin.ModelAdmin[Product]):
     list_filter = ("is_active",)
     search_fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}
-    inlines = (RouteInline,)
+    inlines = (UpstreamServerInline, RouteInline)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # usage refers to it; archive it instead

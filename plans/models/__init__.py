@@ -41,6 +41,7 @@ from plans.models.subscription import (
     Subscription,
     SubscriptionStatus,
 )
+from plans.models.upstreams import ServerOfPool, UpstreamServer
 
 __all__ = [
     "ADDITIVE",
@@ -73,6 +74,7 @@ __all__ = [
     "Route",
     "RouteCharge",
     "RouteCost",
+    "ServerOfPool",
     "SpendCap",
     "StatePush",
     "Subscription",
@@ -80,5 +82,6 @@ __all__ = [
     "SubscriptionEventKind",
     "SubscriptionStatus",
     "TimeUnit",
+    "UpstreamServer",
     "VersionState",
 ]

@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from core.crypto import EncryptedTextField
 from core.ids import public_id
+from plans.upstream_address import check_upstream_address
 
 SLUG = RegexValidator(r"^[a-z0-9][a-z0-9_-]*$", "Lower case letters, digits, hyphen and underscore.")
 FEATURE = RegexValidator(r"^[a-z][a-z0-9_]*$", "Lower case letters, digits and underscore.")
@@ -150,9 +151,10 @@ class Product(models.Model):
     slug = models.CharField(max_length=60, unique=True, validators=[SLUG])
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
-    upstream_url = models.URLField(
+    upstream_url = models.CharField(
         max_length=500,
-        help_text="Base address of the API, for example http://geo.internal:8080",
+        validators=[check_upstream_address],
+        help_text="Base address of the API, for example http://geo.internal:8080. Several servers: below.",
     )
     credential_header = models.CharField(
         max_length=60,
@@ -161,6 +163,11 @@ class Product(models.Model):
     )
     credential = EncryptedTextField(blank=True, help_text="Its value. Stored encrypted, never shown again.")
     connect_timeout_ms = models.PositiveIntegerField(default=2_000)
+    retry_calls = models.BooleanField(
+        default=True,
+        db_default=True,
+        help_text="Several servers only: calls that did not reach one, and GET, HEAD and OPTIONS that failed there, go to another.",
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
     archived_at = models.DateTimeField(null=True, blank=True)

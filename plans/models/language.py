@@ -9,7 +9,9 @@ from django.db.models import F, Q
 
 from core.crypto import EncryptedTextField
 from plans.models.catalogue import Measure, Meter, Route
+from plans.models.upstreams import ServerOfPool
 from plans.token_prices import KINDS, TokenPrices
+from plans.upstream_address import check_upstream_address
 
 
 class RouteCharge(models.Model):
@@ -56,22 +58,20 @@ class LanguageModel(models.Model):
         return self.name
 
 
-class LanguageUpstream(models.Model):
+class LanguageUpstream(ServerOfPool):
     """A server that answers for a model. Without one, calls go to the environment's server or to their product's."""
 
     model = models.ForeignKey(LanguageModel, models.CASCADE, related_name="upstreams")
-    base_url = models.URLField(
-        max_length=500, help_text="With its version: https://api.openai.com/v1, http://vllm:8000/v1."
+    base_url = models.CharField(
+        max_length=500,
+        validators=[check_upstream_address],
+        help_text="With its version: https://api.openai.com/v1, http://vllm:8000/v1.",
     )
     credential_header = models.CharField(max_length=60, blank=True, help_text="Authorization, x-api-key.")
     credential = EncryptedTextField(blank=True, help_text="Its value. Stored encrypted, never shown again.")
     upstream_name = models.CharField(
         max_length=120, blank=True, help_text="What the server calls the model; empty: the same."
     )
-    position = models.PositiveIntegerField(
-        default=0, help_text="The next one is asked where this one cannot be reached."
-    )
-    is_active = models.BooleanField(default=True)
 
     class Meta:
         ordering = ["position", "pk"]

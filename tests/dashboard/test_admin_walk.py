@@ -47,7 +47,7 @@ def test_a_credential_is_written_but_never_shown(staff: Client) -> None:
     form = {
         "slug": product.slug, "name": "Renamed", "upstream_url": product.upstream_url, "credential_header": "Authorization",
         "credential": "", "connect_timeout_ms": "2000", "is_active": "on",
-        "routes-TOTAL_FORMS": "0", "routes-INITIAL_FORMS": "0",
+        "routes-TOTAL_FORMS": "0", "routes-INITIAL_FORMS": "0", "servers-TOTAL_FORMS": "0", "servers-INITIAL_FORMS": "0",
     }  # fmt: skip
     assert staff.post(url, form).status_code == 302
     product.refresh_from_db()
@@ -59,7 +59,7 @@ def test_a_credential_can_be_forgotten(staff: Client) -> None:
     form = {
         "slug": product.slug, "name": product.name, "upstream_url": product.upstream_url, "credential_header": "",
         "credential": "", "forget_credential": "on", "connect_timeout_ms": "2000", "is_active": "on",
-        "routes-TOTAL_FORMS": "0", "routes-INITIAL_FORMS": "0",
+        "routes-TOTAL_FORMS": "0", "routes-INITIAL_FORMS": "0", "servers-TOTAL_FORMS": "0", "servers-INITIAL_FORMS": "0",
     }  # fmt: skip
     assert staff.post(reverse("admin:plans_product_change", args=[product.pk]), form).status_code == 302
     product.refresh_from_db()

@@ -72,6 +72,18 @@ async def echo(request: Request, _: str) -> None:
     )  # fmt: skip
 
 
+async def tell(request: Request, where: str) -> None:
+    """Says the credential it was given again."""
+    token = request.header("x-token")
+    lines = [
+        f"X-Token: {token}",
+        f"X-Seen: you sent {token}!",
+        "X-Upstream: yes",
+        f"Location: /next?token={token}",
+    ]
+    await request.answer(302 if where == "redirect" else 200, b"told", *lines)
+
+
 async def log(request: Request, _: str) -> None:
     body = json.dumps(seen).encode()
     seen.clear()
@@ -84,6 +96,10 @@ async def status(request: Request, number: str) -> None:
         await request.writer.drain()
     else:
         await request.answer(int(number), number.encode(), "Location: /elsewhere")
+
+
+async def busy(request: Request, _: str) -> None:
+    await request.answer(503, b"busy", "Retry-After: 7")
 
 
 async def not_modified(request: Request, _: str) -> None:

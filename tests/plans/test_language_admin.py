@@ -43,7 +43,8 @@ def form_of(model: LanguageModel, **changed: Any) -> dict[str, Any]:
         "upstreams-TOTAL_FORMS": "1", "upstreams-INITIAL_FORMS": "1", "upstreams-0-id": upstream.pk,
         "upstreams-0-model": model.pk, "upstreams-0-base_url": "https://other.example/v1",
         "upstreams-0-credential_header": "Authorization", "upstreams-0-credential": "", "upstreams-0-position": "0",
-        "upstreams-0-is_active": "on", "prices-TOTAL_FORMS": "0", "prices-INITIAL_FORMS": "0",
+        "upstreams-0-is_active": "on", "upstreams-0-weight": "1", "upstreams-0-check_seconds": "10",
+        "upstreams-0-check_status": "200", "prices-TOTAL_FORMS": "0", "prices-INITIAL_FORMS": "0",
     }  # fmt: skip
     return values | changed
 
