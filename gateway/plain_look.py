@@ -61,7 +61,7 @@ class PlainLooks:
 
 
 class _Post:
-    method = "POST"
+    method, is_head = "POST", False
 
 
 class PlainLook(PlainCall):
@@ -75,16 +75,19 @@ class PlainLook(PlainCall):
         self.response_complete = self.response_started = self.disconnected = False
         self.keep_alive = True
         self.body = b""
+        self._is_asked = False
+        self._passed = None
         self._look: Look | None = None
 
     def start(self, body: bytes) -> None:
         """Ask the script, where the question is known."""
-        self.body = body
+        self.body, self.request_id = body, new_request_id()
         look = self._look = self._looks.looks.find(body)
         if look is None:
             self._protocol.start_over(self)
         else:
             self._looks.engine.post(look.command, self)
+            self._is_asked = True
 
     def set_result(self, reply: Any) -> None:
         """The script's reply."""
@@ -92,7 +95,7 @@ class PlainLook(PlainCall):
         if self.disconnected or look is None:
             return
         try:
-            request_id = new_request_id()
+            request_id = self.request_id
             if type(reply) is bytes:
                 text = look.write(reply, request_id)
             elif refused := look.read_refused(reply):
@@ -100,15 +103,10 @@ class PlainLook(PlainCall):
             else:  # with a newer record, or in another span
                 self._protocol.start_over(self)
                 return
-            self._answer_with(text, request_id.encode())
+            self._write_look(text)
         except Exception as error:
             log.exception("look_failed", error=type(error).__name__)
             self._protocol.cut()
-
-    def set_exception(self, error: Exception) -> None:
-        """Nothing was counted, so the general way may ask again."""
-        if not self.disconnected:
-            self._protocol.start_over(self)
 
     def client_left(self) -> None:
         self.disconnected = True
@@ -116,8 +114,15 @@ class PlainLook(PlainCall):
     def abandon(self) -> None:
         self.disconnected = True
 
-    def _answer_with(self, text: bytes, request_id: bytes) -> None:
-        head = [STATUS_LINE[200], self._protocol.default_lines(), _HEAD % (len(text), request_id)]
+    def _leave(self) -> None:
+        """Nothing is held for a look."""
+
+    def _write_look(self, text: bytes) -> None:
+        head = [
+            STATUS_LINE[200],
+            self._protocol.default_lines(),
+            _HEAD % (len(text), self.request_id.encode()),
+        ]
         if not self.keep_alive:
             head.append(b"connection: close\r\n")
         self._write([*head, b"\r\n", text])
