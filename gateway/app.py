@@ -32,6 +32,7 @@ from gateway.lane import Lane  # noqa: E402
 from gateway.language.answers import send_model_refusal, send_models  # noqa: E402
 from gateway.language.exchange import carry_out  # noqa: E402
 from gateway.owners import OwnersShelf, load_shelf  # noqa: E402
+from gateway.pauses import keep_pauses_short  # noqa: E402
 from gateway.plain_call import PlainCall  # noqa: E402
 from gateway.plain_look import PlainLooks  # noqa: E402
 from gateway.pools import Upstream  # noqa: E402
@@ -108,6 +109,7 @@ class Gateway:
             find_route=self.find_route,
             looks=PlainLooks(self.verifier.looks, self._recorder.engine),
         )
+        keep_pauses_short()
 
     async def stop(self) -> None:
         """Settle what is under way, then close."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from core.clock import now
+from core.redis import usage_redis
 from keys.services import revoke_key
 from tests.gateway.cable import Cable
 from tests.gateway.kit import SLUG, Customer, Process, Shop, wait_for
@@ -228,6 +229,56 @@ def test_call_is_settled_when_redis_comes_back_in_time(shop: Shop, wired: Wired)
     assert response.read().endswith(b"[DONE]\n\n")
     connection.close()
     assert [event["qty"] for event in customer.events()] == [1]
+
+
+def test_usual_call_that_redis_leaves_is_cut_before_its_last_byte(shop: Shop, wired: Wired) -> None:
+    """The API has answered, but the call cannot be written down: the client must not have the whole answer."""
+    customer = shop.customer()
+    assert customer.call(via=wired.process.api).status == 200  # its key is known from here on
+    connection = http.client.HTTPConnection(urlsplit(wired.process.url).netloc, timeout=15)
+    connection.request("GET", f"/{SLUG}/sleep/0.3", headers={"X-API-Key": customer.issued.clear})
+    time.sleep(0.15)
+    wired.redis.cut()
+
+    response = connection.getresponse()
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        response.read()
+
+    assert caught.value.partial == b"lat"
+    connection.close()
+    wired.mend()
+    assert len(customer.events()) == 1
+
+
+def test_usual_call_is_settled_when_redis_comes_back_in_time(shop: Shop, wired: Wired) -> None:
+    customer = shop.customer()
+    assert customer.call(via=wired.process.api).status == 200
+    connection = http.client.HTTPConnection(urlsplit(wired.process.url).netloc, timeout=15)
+    connection.request("GET", f"/{SLUG}/sleep/0.3", headers={"X-API-Key": customer.issued.clear})
+    time.sleep(0.15)
+    wired.redis.cut()
+    time.sleep(1.0)
+    wired.redis.mend()
+
+    assert connection.getresponse().read() == b"late"
+    connection.close()
+    assert [event["qty"] for event in customer.events()] == [1, 1]
+
+
+def test_scripts_that_redis_has_forgotten_are_loaded_again(shop: Shop) -> None:
+    """Before the admission, and again between it and the settle."""
+    customer = shop.customer()
+    assert customer.call().status == 200
+    usage_redis().script_flush()
+    assert customer.call().status == 200
+    connection = http.client.HTTPConnection(urlsplit(shop.gateway.url).netloc, timeout=15)
+    connection.request("GET", f"/{SLUG}/sleep/0.3", headers={"X-API-Key": customer.issued.clear})
+    time.sleep(0.15)
+    usage_redis().script_flush()
+
+    assert connection.getresponse().read() == b"late"
+    connection.close()
+    assert [event["qty"] for event in customer.events()] == [1, 1, 1]
 
 
 def test_without_postgres_known_keys_go_on_and_unknown_ones_wait(shop: Shop, wired: Wired) -> None:
