@@ -14,9 +14,10 @@ from pathlib import Path
 BUCKETS = 240
 _FOLDER = Path(__file__).parent
 _NOW = ("clock", "now")
-_ADMISSION = ("reservations", "refusals", "charges", "spend")
+_CAP = ("charges", "spend")
+_TRACES = ("reservations", "refusals")
 _PARTS = {
-    "admit": (*_NOW, "numbers", "windows", "admit_plain", "admit_first", *_ADMISSION),
+    "admit": (*_NOW, "numbers", "windows", "admit_plain", "admit_first", *_CAP, "admit_capped", *_TRACES),
     "extend": ("clock", "numbers", "windows", "charges", "spend"),
     "settle": ("numbers", "settle_plain", "charges", "spend", "weights"),
     "track": ("numbers",),
@@ -29,9 +30,10 @@ _PARTS = {
     "correct": ("numbers",),
     # Behind `dry_run`, parts are read once more: from there on what they call is looked at.
     "look": (
-        *_NOW, "numbers", "windows", "admit_plain", "look_first", "dry_run", "numbers", "windows", *_ADMISSION, "admit()",
+        *_NOW, "numbers", "windows", "admit_plain", "look_first", *_CAP, "look_capped",
+        "dry_run", "numbers", "windows", *_CAP, *_TRACES, "admit()",
     ),
-    "verify": ("dry_run", *_NOW, "numbers", "windows", *_ADMISSION, "weights", "admit()", "settle()"),
+    "verify": ("dry_run", *_NOW, "numbers", "windows", *_TRACES, *_CAP, "weights", "admit()", "settle()"),
 }  # fmt: skip
 NAMES = tuple(_PARTS)
 

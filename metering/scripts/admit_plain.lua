@@ -1,11 +1,13 @@
--- The usual call in few steps: an open door, one charge, no cap, nothing to give back, room everywhere; the same rules as below.
+-- The usual call in few steps: an open door, one charge, nothing to give back, room everywhere; the same rules as below. Where there
+-- is a spend cap it wants `passes`, which only those calls have to make (spend.lua).
 -- It only reads until all that is sure; what is not usual is left to what follows, which begins anew. A look stops there.
 -- The reply is packed, which costs Redis a tenth of a table: time, used, per window what remains and the seconds until all of it does
 -- (8 bytes each), then the epoch.
-local function admit_plainly(KEYS, ARGV, is_look)
+local function admit_plainly(KEYS, ARGV, is_look, passes)
   local of_windows = tonumber(ARGV[12])
   local charge, at_once = 15 + 4 * of_windows, tonumber(ARGV[8])
-  if ARGV[7] ~= '' or ARGV[13] ~= '1' or ARGV[14] ~= '0' or ARGV[charge + 3] ~= '' then return end
+  local tables = ARGV[charge + 3]
+  if ARGV[7] ~= '' or ARGV[13] ~= '1' or ARGV[14] ~= '0' or (tables ~= '') ~= (passes ~= nil) then return end
   local version, epoch = call('HGET', KEYS[1], 'v'), call('HGET', KEYS[2], 'epoch')
   if not version or not epoch or tonumber(version) > tonumber(ARGV[4]) then return end
   if now < tonumber(ARGV[5]) or now >= tonumber(ARGV[6]) then return end
@@ -21,11 +23,12 @@ local function admit_plainly(KEYS, ARGV, is_look)
   local first = call('ZRANGE', held, 0, 0, 'WITHSCORES')[2]
   if first and tonumber(first) <= now then return end
   local usage, field, units = KEYS[3], ARGV[charge + 5], whole(ARGV[charge])
-  local counts = call('HMGET', usage, ARGV[charge + 4], field)
+  local counts = call('HMGET', usage, unpack(ARGV, charge + 4))
   if not is_look and not counts[1] and not counts[2] then return end
   local used = whole(counts[1] or '0') + whole(counts[2] or '0') + units
   local quota, expires = tonumber(ARGV[charge + 1]), now + tonumber(ARGV[10])
   if used > LARGEST or (quota >= 0 and used > quota) then return end
+  if tables ~= '' and passes(tables, ARGV, charge + 5, counts, 2, {[ARGV[charge + 4]] = units}, usage, {}) then return end
 
   local reply = pack('>I8I8', now, used)
   for i = 1, of_windows do

@@ -14,10 +14,14 @@ from metering.calls import Admission, Admitted, Settled, Settlement
 from metering.script_calls import Call, admit_call, settle_call
 from metering.scripts import Script, build_script
 from metering.verifying import look_call
+from plans.cap_table import GRAINS, MeterTable, Segment, SpendLimit
 from tests.metering.engine_kit import SHARD, TOLD_CLOCK, make_admission, open_organization
 
+CAP = SpendLimit(
+    20, (MeterTable(2, (Segment(0, 0, GRAINS, 1),)), MeterTable(3, (Segment(1, 0, GRAINS // 2, 1),)))
+)
 START = 1_790_000_000_000_000
-SHORT_WAYS = ("admit_first", "look_first", "settle_plain")
+SHORT_WAYS = ("admit_first", "admit_capped", "look_first", "look_capped", "settle_plain")
 
 
 @cache
@@ -34,6 +38,7 @@ def steps(seed: int, count: int) -> list[Callable[[dict[int, Any]], tuple[Call[A
             nonce=2**73 + number, windows=rng.choice(((), ((60, 6),), ((60, 5), (1, 2)))), key_windows=rng.choice(((), ((60, 4),))),
             quota=rng.choice((-1, -1, 3, 40)), units=rng.choice((0, 1, 1, 2)), concurrency=rng.choice((-1, -1, 3)),
             meter_id=rng.choice((2, 3)), version=rng.choice((3, 3, 3, 2)), refusal=rng.choice(("", "", "", "suspended")),
+            spend=rng.choice((None, CAP)),
         )  # fmt: skip
         made.append(_admission(number, request, now))
         if rng.random() < 0.3:
