@@ -24,7 +24,7 @@ from gateway.upstream.connection import header_line
 from gateway.upstream.origin import split_url
 from gateway.upstream.pool import Pool
 from keys.records import KeyRecord
-from metering.admission import not_entitled
+from metering.admission import Target, not_entitled
 from metering.answers import Refusal
 from metering.prepared import PreparedCall
 
@@ -98,6 +98,7 @@ class Lane:
         self._table: RouteTable | None = None
         self._places: dict[bytes, Place] = {}
         self._ready: dict[tuple[int, int], tuple[PreparedCall, bytes]] = {}
+        self._general: dict[tuple[int, int], tuple[KeyRecord, Target]] = {}
         self._kinds = dict(_KINDS)
 
     def stop(self) -> None:
@@ -198,7 +199,11 @@ class Lane:
         return None if made is None else (*made, key_hash)
 
     def _prepare(self, record: KeyRecord, route: RouteEntry, at_us: int) -> tuple[PreparedCall, bytes] | None:
-        """None where the general way has something to refuse."""
+        """None where the general way is needed, to refuse or each time."""
+        name = (record.key_id, route.target.route_id)
+        general = self._general.get(name)
+        if general is not None and general[0] is record and general[1] == route.target:
+            return None
         span = record.span_at(at_us)
         refusal = not_entitled(
             record,
@@ -221,11 +226,22 @@ class Lane:
                 )
             )
         except ValueError:
+            self._leave_to_general_way(name, record, route)
+            return None
+        request = ready.request
+        if request.further or request.daily or request.weighted:  # corrected when the call has ended
+            self._leave_to_general_way(name, record, route)
             return None
         if len(self._ready) >= ROOM:
             del self._ready[next(iter(self._ready))]
-        made = self._ready[record.key_id, route.target.route_id] = (ready, who + b"X-Request-Id: ")
+        made = self._ready[name] = (ready, who + b"X-Request-Id: ")
         return made
+
+    def _leave_to_general_way(self, name: tuple[int, int], record: KeyRecord, route: RouteEntry) -> None:
+        """Remember that calls of this key on this route are not usual ones: finding that out costs as much as some calls."""
+        if len(self._general) >= ROOM:
+            self._general.clear()
+        self._general[name] = (record, route.target)
 
     def _place(self, method: bytes, path: bytes) -> Place | None:
         table = self._catalogue.value

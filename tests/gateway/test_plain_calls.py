@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gateway import lane as lane_module
 from gateway.lane import Lane, kind_of
 from gateway.plain_call import PlainCall
 from gateway.recorder import Recorder
@@ -18,6 +19,8 @@ from gateway.routes import RouteTable, load_route_table
 from gateway.upstream.pool import Pool
 from gateway.upstream_guard import guarded_socket
 from keys.hashing import digest, make_key
+from metering.calls import Charge
+from metering.prepared import PreparedCall
 from plans.door import Span
 from tests.gateway.kit import SLUG, Customer, Process, Shop, wait_for
 from tests.gateway.records import record
@@ -363,6 +366,23 @@ def test_usual_call_is_taken(take: Any) -> None:
     assert isinstance(take(HOST, MINE, (b"content-length", b"4"), method=b"POST"), PlainCall)
     assert take(HOST, MINE, url=b"http://a/bad/echo") is None
     assert take(HOST, MINE, url=b"/bad/echo#part") is None
+
+
+@pytest.mark.django_db
+def test_limits_that_are_corrected_afterwards_need_the_general_way(
+    take: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ready(PreparedCall):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            self.request = replace(self.request, daily=(Charge(1, 1, 10),))
+            made.append(self)
+
+    made: list[PreparedCall] = []
+    monkeypatch.setattr(lane_module, "PreparedCall", Ready)
+
+    assert [take(HOST, MINE) for _ in range(3)] == [None, None, None]
+    assert len(made) == 1, "it is asked each time, but not made ready each time"
 
 
 @pytest.mark.parametrize(
