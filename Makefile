@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 MANAGE := $(PY) manage.py
 ARGS ?=
+NGINX_LUA := nginx libnginx-mod-http-lua lua-nginx-redis lua-resty-core lua-resty-lrucache
 
 .PHONY: help env env-dev demo run servers test bench chaos soak stripe-figures check fix migrate seed shell schema lock screenshots
 
@@ -28,10 +29,11 @@ servers: env ## only PostgreSQL and Valkey
 test: env-dev ## all tests with branch coverage (ARGS="tests/keys -k revoked")
 	@deploy/local/chromium.sh
 	@deploy/local/outer_gateways.sh
+	@deploy/local/outer_gateways.sh $(NGINX_LUA)
 	@$(PY) -m pytest -n 2 --cov --cov-branch --cov-report=term $(ARGS)
 
 bench: env-dev ## measure the doors: one figure a line
-	@deploy/local/outer_gateways.sh nginx libnginx-mod-http-lua lua-nginx-redis lua-resty-core lua-resty-lrucache
+	@deploy/local/outer_gateways.sh $(NGINX_LUA)
 	@$(PY) -m deploy.local with-servers $(PY) -m benchmarks.bench $(ARGS)
 	@$(if $(findstring --part,$(ARGS)),,$(PY) -m deploy.local with-servers $(PY) -m benchmarks.statements)
 
