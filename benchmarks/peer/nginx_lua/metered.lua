@@ -4,7 +4,7 @@ local ffi = require "ffi"
 local lrucache = require "resty.lrucache"
 local redis = require "nginx.redis"
 
-local floor, format, sub, tonumber = math.floor, string.format, string.sub, tonumber
+local byte, floor, format, sub, tonumber = string.byte, math.floor, string.format, string.sub, tonumber
 ffi.cdef "unsigned char *SHA256(const unsigned char *text, size_t length, unsigned char *digest);"
 local digest = ffi.new("unsigned char[32]")
 local RECORDS, RECORD_SECONDS = 50000, 60
@@ -45,10 +45,11 @@ local function refuse(status, why)
   return ngx.exit(ngx.HTTP_OK)
 end
 
--- The names of a call: 74 random bits for the reservation and, with the time of the admission, for the event.
+-- The names of a call: 74 random bits (the first one set) for the reservation and, with the time of the admission, for the
+-- event.
 local function name(call, random)
-  local high = tonumber(sub(random, 1, 3), 16)
-  call.nonce = format("%x", high * 4) .. sub(random, 4, 18)
+  local high = 2048 + tonumber(sub(random, 1, 3), 16) % 2048
+  call.high, call.nonce = high, format("%x", high * 4) .. sub(random, 4, 18)
   call.request_id = "req_" .. sub(random, 11)
   call.random = random
 end
@@ -56,13 +57,26 @@ end
 local function name_event(call, at)
   local ms, random = floor(at / 1000), call.random
   call.at = format("%.0f", at)
-  call.event_id = format("%08x-%04x-7%s-8%s-%s", floor(ms / 65536), ms % 65536, sub(random, 1, 3), sub(random, 4, 6), sub(random, 7, 18))
+  call.event_id = format("%08x-%04x-7%03x-8%s-%s", floor(ms / 65536), ms % 65536, call.high, sub(random, 4, 6), sub(random, 7, 18))
+end
+
+-- A number of eight bytes at this place of a text.
+local function number(text, at)
+  local a, b, c, d, e, f, g, h = byte(text, at, at + 7)
+  return ((((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f) * 256 + g) * 256 + h
+end
+
+-- What admit.lua replies: the usual admission in one packed text, all else in a table. Nil and why not, where it is none.
+local function read(reply)
+  if type(reply) == "string" then return number(reply, 1), number(reply, 17), number(reply, 25) end
+  if reply[1] ~= "OK" then return nil, reply[1] end
+  local at = 8 + reply[7]
+  return reply[2], reply[at], reply[at + 1]
 end
 
 -- The first window alone is told: the benchmark's plan has one.
-local function tell_limits(record, reply)
-  local header, at = ngx.header, 8 + reply[7]
-  local left, reset = reply[at], reply[at + 1]
+local function tell_limits(record, left, reset)
+  local header = ngx.header
   if reset > record.window_seconds then reset = record.window_seconds end
   header["RateLimit-Policy"] = record.policy
   header["RateLimit"] = format('"minute";r=%d;t=%d', left, reset)
@@ -82,10 +96,10 @@ function metered.admit()
   name(call, var.request_id)
   local reply, fault = ask(record.admit, call)
   if not reply then return refuse(503, fault) end
-  if reply[1] == "REFUSED" then return refuse(429) end
-  if reply[1] ~= "OK" then return refuse(503, reply[1]) end
-  name_event(call, reply[2])
-  tell_limits(record, reply)
+  local at, left, reset = read(reply)
+  if not at then return left == "REFUSED" and refuse(429) or refuse(503, left) end
+  name_event(call, at)
+  tell_limits(record, left, reset)
   ngx.header["X-Request-Id"] = call.request_id
   ngx.header["Farebox-Units"] = record.units
   var.organization, var.plan, var.key_id, var.mode = record.organization, record.plan, record.key_id, record.mode_name
@@ -101,7 +115,7 @@ local function settle(call, status, size)
   if status ~= 200 then return nil, "the benchmark's upstream answers 200, not " .. status end
   local reply, fault = ask(call.record.settle, call)
   if not reply then return nil, fault end
-  if reply[1] ~= "SETTLED" and reply[1] ~= "DONE" then return nil, reply[1] end
+  if sub(reply, 1, 7) ~= "SETTLED" and reply ~= "DONE" then return nil, reply end
   return true
 end
 
