@@ -23,7 +23,7 @@ CHECK = Check("/healthz", 10, 204, with_credential=False)
 
 
 def checked(check: Check = CHECK) -> Server:
-    return Server("product:7", Upstream("http://a", CREDENTIAL, 1.0), "", 0, 1, check, ServerState("a"))
+    return Server("product:seven", Upstream("http://a", CREDENTIAL, 1.0), "", 0, 1, check, ServerState("a"))
 
 
 class Asking:
@@ -95,7 +95,7 @@ async def test_checks_that_are_switched_off_hold_no_longer() -> None:
 
 
 async def test_workers_tell_what_they_see_and_it_is_forgotten_by_itself() -> None:
-    one, two = checked(), server("product:8")
+    one, two = checked(), server("product:eight")
     eject(two, now=time.monotonic())
     one.state.open = 3
     one.state.next_check_at = float("inf")
@@ -105,9 +105,9 @@ async def test_workers_tell_what_they_see_and_it_is_forgotten_by_itself() -> Non
 
     client = usage_redis()
     states = read_states(client, at_s=time.time())
-    (seen,) = states["product:7"].values()
-    assert seen == ServerSeen("product:7", "healthy", open=3)
-    assert words_of(states["product:8"]) == "left out for 10 s (no answer) (1 worker)"
+    (seen,) = states["product:seven"].values()
+    assert seen == ServerSeen("product:seven", "healthy", open=3)
+    assert words_of(states["product:eight"]) == "left out for 10 s (no answer) (1 worker)"
     keys: Any = client.keys("fb1:upstreams:*")
     assert all(0 < int(client.ttl(key)) <= KEPT_SECONDS for key in keys)
     assert read_states(client, at_s=time.time() + 60) == {}
