@@ -59,7 +59,14 @@ def _running_servers(state_file: Path) -> Addresses | None:
 
 
 def with_database_number(redis_url: str, number: int) -> str:
-    """The same Redis server, another database: broker and cache default to 1 and 2 of the usage server."""
+    """The same Redis server, another database: broker and cache default to 1 and 2 of the usage server.
+
+    Raises AddressMissing for a Cluster: it has one database, and Celery cannot use it.
+    """
+    if "+cluster://" in redis_url:
+        raise AddressMissing(
+            "REDIS_URL is a Redis Cluster: set BROKER_URL and CACHE_URL to a Redis of their own (docs/redis-cluster.md)."
+        )
     head, _, tail = redis_url.partition("://")
     host, _, _path = tail.partition("/")
     return f"{head}://{host}/{number}"

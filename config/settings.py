@@ -72,8 +72,11 @@ DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = _addresses.redis_url
-BROKER_URL = env.str("BROKER_URL", default="") or with_database_number(REDIS_URL, 1)
-CACHE_URL = env.str("CACHE_URL", default="") or with_database_number(REDIS_URL, 2)
+try:
+    BROKER_URL = env.str("BROKER_URL", default="") or with_database_number(REDIS_URL, 1)
+    CACHE_URL = env.str("CACHE_URL", default="") or with_database_number(REDIS_URL, 2)
+except AddressMissing as missing:
+    raise ImproperlyConfigured(str(missing)) from missing
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",

@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from core.errors import PortalError, problem
-from core.redis import usage_redis
+from core.redis import usage_redis_thread
 from core.request_id import current_request_id, new_request_id
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -118,4 +118,4 @@ def _ask_postgres() -> None:
 
 
 def _ask_redis() -> None:
-    usage_redis().ping()
+    usage_redis_thread().execute("PING")

@@ -13,8 +13,9 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from core.errors import PortalError
 from core.redis import usage_redis, usage_redis_async, usage_redis_thread
+from core.redis_cluster import LoopClient
 from core.redis_layout import expiries_key
-from core.redis_loop import LoopPipeline, Waiter
+from core.redis_loop import Waiter
 from metering.calls import (
     NO_QUOTA,
     Admission,
@@ -94,8 +95,14 @@ class Engine:
         try:
             return self._ask(command)
         except NoScriptError:  # a restart forgot it; it did not run
-            self.client.script_load(call.script.source)
+            self._load(call.script.source)
             return self._ask(command)
+
+    def _load(self, source: str) -> None:
+        if self._given is None:
+            usage_redis_thread().execute("SCRIPT", "LOAD", source)
+        else:
+            self._given.script_load(source)
 
     def _ask(self, command: tuple[Any, ...]) -> Any:
         """One command, never repeated: a repeated admission would count twice."""
@@ -187,7 +194,7 @@ class Engine:
 class AsyncEngine:
     """The asyncio engine of the gateway; one per event loop."""
 
-    def __init__(self, client: LoopPipeline | None = None) -> None:
+    def __init__(self, client: LoopClient | None = None) -> None:
         self._client = client or usage_redis_async()
 
     async def run(self, call: Call[T]) -> T:

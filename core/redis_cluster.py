@@ -1,0 +1,284 @@
+"""Clients of a Redis Cluster for the request path: a connection a node, and a map of who serves which slot.
+
+A command is repeated in one case only: a node answered MOVED or ASK, so it did not run there. A node that cannot be
+reached raises at once (callers answer 503) and the map is read again, so that the next command finds a new primary.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from hashlib import sha1
+from threading import Lock
+from typing import Any, Protocol
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from core.redis_loop import Argument, LoopPipeline, Reply
+from core.redis_slots import ClusterAddress, Node, Redirection, SlotMap, key_of, redirection
+from core.redis_thread import ThreadClient
+
+MOST_REDIRECTIONS = 4
+REFRESH_SECONDS = 0.1  # not asked for the map more often than this
+_LOST = (RedisConnectionError, RedisTimeoutError)
+
+
+class LoopClient(Protocol):
+    """What the asyncio engine needs of a client: of one server or of a Cluster."""
+
+    async def execute(self, *command: Argument) -> Reply:
+        """The reply to one command. Raises RedisError."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+class BlockingClient(Protocol):
+    """What the engine of threads needs of a client: of one server or of a Cluster."""
+
+    def execute(self, *command: Argument) -> Reply:
+        """The reply to one command. Raises RedisError."""
+
+
+class _Scripts:
+    """Sources by name. A node knows only scripts that it ran, so its NOSCRIPT is answered with the source."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, str] = {}
+
+    def load(self, command: tuple[Argument, ...]) -> bytes:
+        """`SCRIPT LOAD source`, kept here for whichever node will need it."""
+        source = str(command[2])
+        sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        self._sources[sha] = source
+        return sha.encode()
+
+    def with_source(self, command: tuple[Argument, ...]) -> tuple[Argument, ...] | None:
+        """EVALSHA as EVAL, where the source is known."""
+        source = self._sources.get(str(command[1])) if command[0] == "EVALSHA" else None
+        return ("EVAL", source, *command[2:]) if source is not None else None
+
+
+class _Map(SlotMap):
+    """A slot map that knows when it was last asked for."""
+
+    def __init__(self, address: ClusterAddress) -> None:
+        super().__init__()
+        self.address = address
+        self._asked_at = float("-inf")
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self._asked_at < REFRESH_SECONDS
+
+    def asked(self) -> None:
+        self._asked_at = time.monotonic()
+
+    def candidates(self, *, last: Node | None = None) -> list[Node]:
+        """Whom to ask for the map, and for what any node can answer; one that just failed comes last."""
+        nodes = dict.fromkeys([*self.all_nodes(), *self.address.seeds])
+        return sorted(nodes, key=lambda node: node == last)
+
+    def serving(self, key: str) -> Node:
+        node = self.find(key)
+        if node is None:
+            raise RedisConnectionError("no node serves this key's slot")
+        return node
+
+
+def _redirected(error: ResponseError, node: Node, slots: _Map) -> Redirection:
+    """Where to go instead; the error again, where it says something else."""
+    elsewhere = redirection(error, node)
+    if elsewhere is None:
+        raise error
+    if elsewhere.is_lasting:
+        slots.move(elsewhere.slot, elsewhere.node)
+    return elsewhere
+
+
+class LoopCluster:
+    """`LoopPipeline` over a Cluster: the commands of one loop turn leave in one write a node. Not thread-safe."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self._slots = _Map(ClusterAddress(url))
+        self._timeout = timeout
+        self._clients: dict[Node, LoopPipeline] = {}
+        self._scripts = _Scripts()
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def execute(self, *command: Argument) -> Reply:
+        """The reply to one command. Raises RedisError: ConnectionError, TimeoutError, or what Redis answered."""
+        if command[0] == "SCRIPT":
+            return self._scripts.load(command)
+        key = key_of(command)
+        if key is None:
+            return await self._ask_any(command)
+        if self._slots.find(key) is None:
+            await self._refresh()
+        try:
+            return await self._ask(self._slots.serving(key), command)
+        except NoScriptError:
+            with_source = self._scripts.with_source(command)
+            if with_source is None:
+                raise
+            return await self._ask(self._slots.serving(key), with_source)
+
+    async def aclose(self) -> None:
+        """Close all connections; commands under way fail."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def _ask(self, node: Node, command: tuple[Argument, ...]) -> Reply:
+        is_asking = False
+        for _ in range(MOST_REDIRECTIONS):
+            client = self._client(node)
+            try:
+                return await (_ask_once(client, command) if is_asking else client.execute(*command))
+            except _LOST:
+                self._refresh_soon(lost=node)
+                raise
+            except NoScriptError:
+                raise
+            except ResponseError as error:
+                if str(error).startswith("CLUSTERDOWN"):
+                    self._refresh_soon()
+                elsewhere = _redirected(error, node, self._slots)
+                node, is_asking = elsewhere.node, not elsewhere.is_lasting
+                if elsewhere.is_lasting:
+                    self._refresh_soon()
+        raise RedisConnectionError("redirected too often")
+
+    async def _ask_any(self, command: tuple[Argument, ...]) -> Reply:
+        error: RedisError = RedisConnectionError("no node answers")
+        for node in self._slots.candidates():
+            try:
+                return await self._client(node).execute(*command)
+            except _LOST as lost:
+                error = lost
+        raise error
+
+    def _client(self, node: Node) -> LoopPipeline:
+        client = self._clients.get(node)
+        if client is None:
+            client = LoopPipeline(self._slots.address.url_of(node), timeout=self._timeout)
+            self._clients[node] = client
+        return client
+
+    def _refresh_soon(self, *, lost: Node | None = None) -> None:
+        """Read the map again in the background; one reading at a time."""
+        if self._refreshing is None and not self._slots.is_fresh:
+            self._refreshing = asyncio.create_task(self._read_map(lost))
+            self._refreshing.add_done_callback(self._refreshed)
+
+    def _refreshed(self, task: "asyncio.Task[None]") -> None:
+        self._refreshing = None
+        if not task.cancelled():
+            task.exception()
+
+    async def _refresh(self) -> None:
+        self._refresh_soon()
+        if self._refreshing is not None:
+            await asyncio.shield(self._refreshing)
+
+    async def _read_map(self, lost: Node | None) -> None:
+        self._slots.asked()
+        for node in self._slots.candidates(last=lost):
+            with suppress(RedisError):
+                self._slots.learn(await self._client(node).execute("CLUSTER", "SLOTS"), node)
+                return
+
+
+async def _ask_once(client: LoopPipeline, command: tuple[Argument, ...]) -> Reply:
+    """`ASKING` and the command, one behind the other on one connection. Where another command came between them, the
+    node refuses ours without running it, and we are sent on once more."""
+    await client.execute("PING")  # connected now, so that both leave in this turn
+    _, reply = await asyncio.gather(client.execute("ASKING"), client.execute(*command))
+    return reply
+
+
+class ThreadCluster:
+    """`ThreadClient` over a Cluster. Safe to share by threads and across forks."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self._slots = _Map(ClusterAddress(url))
+        self._timeout = timeout
+        self._clients: dict[Node, ThreadClient] = {}
+        self._scripts = _Scripts()
+        self._reading = Lock()
+
+    def execute(self, *command: Argument) -> Reply:
+        """The reply to one command. Raises RedisError: ConnectionError, TimeoutError, or what Redis answered."""
+        if command[0] == "SCRIPT":
+            return self._scripts.load(command)
+        key = key_of(command)
+        if key is None:
+            return self._ask_any(command)
+        if self._slots.find(key) is None:
+            self._refresh()
+        try:
+            return self._ask(self._slots.serving(key), command)
+        except NoScriptError:
+            with_source = self._scripts.with_source(command)
+            if with_source is None:
+                raise
+            return self._ask(self._slots.serving(key), with_source)
+
+    def _ask(self, node: Node, command: tuple[Argument, ...]) -> Reply:
+        is_asking = False
+        for _ in range(MOST_REDIRECTIONS):
+            client = self._client(node)
+            try:
+                if is_asking:
+                    client.execute("ASKING")  # a thread has its connection for itself
+                return client.execute(*command)
+            except _LOST:
+                self._refresh(lost=node)
+                raise
+            except NoScriptError:
+                raise
+            except ResponseError as error:
+                if str(error).startswith("CLUSTERDOWN"):
+                    self._refresh()
+                elsewhere = _redirected(error, node, self._slots)
+                node, is_asking = elsewhere.node, not elsewhere.is_lasting
+                if elsewhere.is_lasting:
+                    self._refresh()
+        raise RedisConnectionError("redirected too often")
+
+    def _ask_any(self, command: tuple[Argument, ...]) -> Reply:
+        error: RedisError = RedisConnectionError("no node answers")
+        for node in self._slots.candidates():
+            try:
+                return self._client(node).execute(*command)
+            except _LOST as lost:
+                error = lost
+        raise error
+
+    def _client(self, node: Node) -> ThreadClient:
+        client = self._clients.get(node)
+        if client is None:
+            client = ThreadClient(self._slots.address.url_of(node), timeout=self._timeout)
+            client = self._clients.setdefault(node, client)
+        return client
+
+    def _refresh(self, *, lost: Node | None = None) -> None:
+        """Read the map again; whoever comes meanwhile goes on with what there is, or waits where there is none."""
+        patience = 0.0 if self._slots.all_nodes() else self._timeout
+        if self._slots.is_fresh or not self._reading.acquire(timeout=patience):
+            return
+        try:
+            if not self._slots.is_fresh:
+                self._read_map(lost)
+        finally:
+            self._reading.release()
+
+    def _read_map(self, lost: Node | None) -> None:
+        self._slots.asked()
+        for node in self._slots.candidates(last=lost):
+            with suppress(RedisError):
+                reply: Any = self._client(node).execute("CLUSTER", "SLOTS")
+                self._slots.learn(reply, node)
+                return
