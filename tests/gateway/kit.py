@@ -62,6 +62,11 @@ class Process:
         with open(f"/proc/{self._process.pid}/status") as lines:
             return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, nobody is told."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(15)
