@@ -1,7 +1,7 @@
 """Clients of a Redis Cluster for the request path: a connection a node, and a map of who serves which slot.
 
-A command is repeated in one case only: a node answered MOVED or ASK, so it did not run there. A node that cannot be
-reached raises at once (callers answer 503) and the map is read again, so that the next command finds a new primary.
+A command is repeated only where it surely did not run: a node answered MOVED or ASK, or refused the connection and
+another one has taken its place. Every other loss raises (callers answer 503), and the map is read again for the next.
 """
 
 import asyncio
@@ -86,6 +86,18 @@ class _Map(SlotMap):
             raise RedisConnectionError("no node serves this key's slot")
         return node
 
+    def instead_of(self, node: Node, key: str, error: RedisError) -> Node:
+        """Who serves this key now that a node is gone. Raises the error while nobody else does."""
+        other = self.find(key)
+        if other is None or other == node:
+            raise error
+        return other
+
+
+def _was_refused(error: RedisError) -> bool:
+    """Nobody listens there: the command was never sent."""
+    return isinstance(error.__cause__, ConnectionRefusedError)
+
 
 def _redirected(error: ResponseError, node: Node, slots: _Map) -> Redirection:
     """Where to go instead; the error again, where it says something else."""
@@ -117,12 +129,12 @@ class LoopCluster:
         if self._slots.find(key) is None:
             await self._refresh()
         try:
-            return await self._ask(self._slots.serving(key), command)
+            return await self._ask(key, command)
         except NoScriptError:
             with_source = self._scripts.with_source(command)
             if with_source is None:
                 raise
-            return await self._ask(self._slots.serving(key), with_source)
+            return await self._ask(key, with_source)
 
     async def aclose(self) -> None:
         """Close all connections; commands under way fail."""
@@ -131,15 +143,18 @@ class LoopCluster:
         for client in self._clients.values():
             await client.aclose()
 
-    async def _ask(self, node: Node, command: tuple[Argument, ...]) -> Reply:
-        is_asking = False
+    async def _ask(self, key: str, command: tuple[Argument, ...]) -> Reply:
+        node, is_asking = self._slots.serving(key), False
         for _ in range(MOST_REDIRECTIONS):
             client = self._client(node)
             try:
                 return await (_ask_once(client, command) if is_asking else client.execute(*command))
-            except _LOST:
-                self._refresh_soon(lost=node)
-                raise
+            except _LOST as error:
+                if not _was_refused(error):
+                    self._refresh_soon(lost=node)
+                    raise
+                await self._refresh(lost=node)
+                node, is_asking = self._slots.instead_of(node, key, error), False
             except NoScriptError:
                 raise
             except ResponseError as error:
@@ -178,8 +193,8 @@ class LoopCluster:
         if not task.cancelled():
             task.exception()
 
-    async def _refresh(self) -> None:
-        self._refresh_soon()
+    async def _refresh(self, *, lost: Node | None = None) -> None:
+        self._refresh_soon(lost=lost)
         if self._refreshing is not None:
             await asyncio.shield(self._refreshing)
 
@@ -219,24 +234,26 @@ class ThreadCluster:
         if self._slots.find(key) is None:
             self._refresh()
         try:
-            return self._ask(self._slots.serving(key), command)
+            return self._ask(key, command)
         except NoScriptError:
             with_source = self._scripts.with_source(command)
             if with_source is None:
                 raise
-            return self._ask(self._slots.serving(key), with_source)
+            return self._ask(key, with_source)
 
-    def _ask(self, node: Node, command: tuple[Argument, ...]) -> Reply:
-        is_asking = False
+    def _ask(self, key: str, command: tuple[Argument, ...]) -> Reply:
+        node, is_asking = self._slots.serving(key), False
         for _ in range(MOST_REDIRECTIONS):
             client = self._client(node)
             try:
                 if is_asking:
                     client.execute("ASKING")  # a thread has its connection for itself
                 return client.execute(*command)
-            except _LOST:
+            except _LOST as error:
                 self._refresh(lost=node)
-                raise
+                if not _was_refused(error):
+                    raise
+                node, is_asking = self._slots.instead_of(node, key, error), False
             except NoScriptError:
                 raise
             except ResponseError as error:

@@ -5,18 +5,24 @@ deletes exactly what it committed. Killed before the commit, nothing happened; k
 same entries, finds their rows, and deletes them.
 """
 
+import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import cast
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from redis import Redis
+from redis.exceptions import RedisError
 
 from core.redis import usage_redis
 from core.redis_layout import DRAIN_TURN, SHARDS, stream_key
+from core.redis_slots import is_cluster
 from metering.corrections import apply_corrections, shards_to_correct
+from metering.engine import MeteringUnavailable
 from metering.entries import Entry, read_entry
 from metering.ledger import Stored, lock_shard, store_entries
 
@@ -31,23 +37,40 @@ ALARMING_LAG = timedelta(
 def drain_all(*, at: datetime, budget_seconds: float = 1.0) -> Stored:
     """Drain every shard that has entries, until all are empty or the budget is spent.
 
-    Raises RedisError or DatabaseError when a server is away; nothing is lost then, the next run does it.
+    Raises RedisError or DatabaseError when a server is away; nothing is lost then, the next run does it. The shards of a
+    Cluster's other nodes are drained before that.
     """
     deadline = time.monotonic() + budget_seconds
     total = Stored()
+    away: RedisError | MeteringUnavailable | None = None
     for shard in shards_to_correct():
-        correct_shard(shard, at=at)
+        try:
+            correct_shard(shard, at=at)
+        except MeteringUnavailable as error:
+            away = error
     for shard in _in_turn(_shards_with_entries()):
         if time.monotonic() >= deadline:
             break
         _remember_turn(shard)
-        while time.monotonic() < deadline:
-            drained = drain_shard(shard, at=at)
-            total += drained or Stored()
-            if drained is None or drained.entries < BATCH:
-                break
+        try:
+            total += _drain_until(deadline, shard, at)
+        except (RedisError, MeteringUnavailable) as error:
+            away = error
     if total.entries:
         log.debug("drained", stored=total.stored, repeated=total.repeated, dead=total.dead)
+    if away is not None:
+        raise away
+    return total
+
+
+def _drain_until(deadline: float, shard: int, at: datetime) -> Stored:
+    """One shard until it is empty, another drainer is at it, or time is up."""
+    total = Stored()
+    while time.monotonic() < deadline:
+        drained = drain_shard(shard, at=at)
+        total += drained or Stored()
+        if drained is None or drained.entries < BATCH:
+            break
     return total
 
 
@@ -76,17 +99,27 @@ def _shards_with_entries() -> list[int]:
     pipeline = usage_redis().pipeline(transaction=False)
     for shard in range(SHARDS):
         pipeline.xlen(stream_key(shard))
-    return [shard for shard, length in enumerate(pipeline.execute()) if length]
+    try:
+        lengths = pipeline.execute()
+    except RedisError:
+        if not is_cluster(settings.REDIS_URL):
+            raise
+        return list(range(SHARDS))  # one node is away: whoever can be asked is asked
+    return [shard for shard, length in enumerate(lengths) if length]
 
 
 def _in_turn(shards: Sequence[int]) -> list[int]:
     """These shards from the one after the last run's last: a shard that fills faster than it drains starves no other."""
-    last = int(cast("bytes | None", usage_redis().get(DRAIN_TURN)) or -1)
+    try:
+        last = int(cast("bytes | None", usage_redis().get(DRAIN_TURN)) or -1)
+    except RedisError:
+        last = random.randrange(SHARDS)  # noqa: S311 - any place does; the node that knows it is away
     return sorted(shards, key=lambda shard: (shard <= last, shard))
 
 
 def _remember_turn(shard: int) -> None:
-    usage_redis().set(DRAIN_TURN, shard)
+    with suppress(RedisError):  # without it the next run begins elsewhere, no more
+        usage_redis().set(DRAIN_TURN, shard)
 
 
 def _read_head(client: Redis, shard: int, batch: int) -> list[Entry]:

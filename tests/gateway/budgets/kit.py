@@ -197,7 +197,9 @@ async def rush(
             method, worker = "POST" if body else "GET", workers[number % len(workers)]
             waiting[worker] += 1
             try:
-                async with session.request(method, worker + path, data=body, headers=key | {"X-Act": act}) as response:
+                async with session.request(
+                    method, worker + path, data=body, headers=key | {"X-Act": act}
+                ) as response:
                     content = await response.read()
             except (aiohttp.ClientError, OSError):
                 broken += 1
