@@ -52,6 +52,13 @@ def header_fault(headers: RawHeaders) -> str:
     return ""
 
 
+def is_plainly_framed(version: str, headers: RawHeaders) -> bool:
+    """Whether everybody agrees where this request ends: HTTP/1.0 or 1.1, and chunked alone, in 1.1, as transfer coding.
+    The parser below us also takes HTTP/0.9 and 2.0, other codings before chunked, and chunked in 1.0 (RFC 9112, 6.1)."""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return version in ("1.0", "1.1") and (not codings or (version == "1.1" and codings == [b"chunked"]))
+
+
 def find_header(headers: RawHeaders, name: bytes) -> bytes | None:
     """The first value of a header (names come in lower case)."""
     for candidate, value in headers:

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from core.request_id import new_request_id
 from gateway.app import Gateway  # it sets Django up before what follows imports models
-from gateway.headers import MAX_HEADER_BYTES, MAX_HEADER_LINES, RawHeaders, encoded
+from gateway.headers import MAX_HEADER_BYTES, MAX_HEADER_LINES, RawHeaders, encoded, is_plainly_framed
 from gateway.lane import Lane
 from gateway.plain_call import PlainCall
 from gateway.problems import BAD_REQUEST, HEADERS_TOO_LARGE, REQUEST_TIMEOUT, problem_answer
@@ -38,6 +38,10 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
 WRITE_SECONDS = 60.0
 _PROXIES = 1_000  # addresses that proxies say are remembered
+
+
+class BadFraming(ValueError):
+    """Nobody can surely say where this request ends."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -269,6 +273,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _begin_cycle(self) -> None:
         parser = self.parser
         version = parser.get_http_version()
+        if not is_plainly_framed(version, self.headers):
+            raise BadFraming  # the parser ends with it, and 400 is answered
         self.scope = self._scope(parser.get_method().decode("ascii"), self.url, self.headers, version)
         self.expect_100_continue = any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers

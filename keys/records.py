@@ -64,8 +64,9 @@ class KeyRecord:
 
 
 def load_record(key_hash: bytes, *, at: datetime) -> KeyRecord | None:
-    """The record of the key with this SHA-256, or None when there is no such key."""
-    key = ApiKey.objects.select_related("organization").filter(hash=key_hash).first()
+    """The record of the key with this SHA-256, or None when there is no such key. A revoked key is none: who tries one
+    can tell neither by the answer nor by its time that it was a key once."""
+    key = ApiKey.objects.select_related("organization").filter(hash=key_hash, revoked_at=None).first()
     if key is None:
         return None
     return _record(key, find_standing(key.organization, at=at))
