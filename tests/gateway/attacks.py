@@ -14,6 +14,17 @@ ATTACKS = (
         "R21", (f"{HERE}/test_ssrf_forms.py",),
         "{forms} forms, reached {reached}; {tricks} requests that name an address, reached {by_tricks}",
     ),
+    Figure(
+        "R23", (f"{HERE}/test_smuggling.py",),
+        "{shapes} shapes, accepted {accepted}; {floods} heads of 64 MB or 10,000 lines ended, the slowest of each kind after"
+        " {flood_slowest_ms} ms together; {slow_closed}/{slow_heads} slow heads closed within {slow_slowest_ms} ms;"
+        " memory +{memory_kb} kB over all of it",
+    ),
+    Figure(
+        "R25", (f"{HERE}/test_key_timing.py",),
+        "{pairs} pairs of classes: measurable {measurable}, furthest apart {apart_known_us} us (keys seen before) and"
+        " {apart_new_us} us (never seen); 2 ms injected: seen in {injected_seen}; different bodies 0 of {bodies} kinds of test",
+    ),
 )  # fmt: skip
 
 
