@@ -305,6 +305,15 @@ if not 1 <= FORWARD_AUTH_REPORT_SECONDS <= 540 or FORWARD_AUTH_UNREPORTED not in
         "FAREBOX_FORWARD_AUTH_REPORT_SECONDS is 1 to 540, FAREBOX_FORWARD_AUTH_UNREPORTED is billed or free."
     )
 
+# Connections of WebSockets that are billed by message are settled every so many seconds; those in which nothing is said for so
+# long are closed.
+WEBSOCKET_PART_SECONDS = env.int("FAREBOX_WEBSOCKET_PART_SECONDS", default=300)
+WEBSOCKET_IDLE_SECONDS = env.int("FAREBOX_WEBSOCKET_IDLE_SECONDS", default=600)
+if not 1 <= WEBSOCKET_PART_SECONDS <= 1800 or WEBSOCKET_IDLE_SECONDS < 1:
+    raise ImproperlyConfigured(
+        "FAREBOX_WEBSOCKET_PART_SECONDS is 1 to 1800, FAREBOX_WEBSOCKET_IDLE_SECONDS at least 1."
+    )
+
 # --- billing -----------------------------------------------------------------------------------------------------
 # A statement is final this long after its period's end: usage that comes later is billed with the next one.
 STATEMENT_GRACE_MINUTES: int = env.int("FAREBOX_STATEMENT_GRACE_MINUTES", default=45)

@@ -45,6 +45,7 @@ REASONS = {
     "client_gone": "client left",
     "expired": "not settled in time",
     "unreported": "its end was not reported",
+    "connection_closed": "how a connection ended",
     "filtered": "outside the meter's filter",
 }
 CORRECTIONS = {"correction": "a correction", "void": "a void"}  # they change what is charged

@@ -57,6 +57,9 @@ from gateway.upstream_guard import guarded_socket  # noqa: E402
 from gateway.upstream_tls import upstream_tls  # noqa: E402
 from gateway.verify import PATH as VERIFY  # noqa: E402
 from gateway.verify import Verifier  # noqa: E402
+from gateway.websocket.exchange import carry_out as carry_out_websocket  # noqa: E402
+from gateway.websocket.handshake import UPGRADE_REQUIRED, is_websocket, websocket_key  # noqa: E402
+from gateway.websocket.open_ones import OpenOnes  # noqa: E402
 from keys.records import KeyRecord  # noqa: E402
 from metering.answers import (  # noqa: E402
     METERING_UNAVAILABLE,
@@ -80,6 +83,7 @@ class Gateway:
         self.verifier = Verifier(self.catalogue, self.callers, self.shelf)
         self.forward_auth = ForwardAuth(self.callers, self.find_route)
         self.checks = HealthChecks(lambda: self.catalogue.table.servers, self._ask_whether_well)
+        self.open_websockets = OpenOnes()
         self._recorder: Recorder | None = None
         self._session: Pool | None = None
         self.lane: Lane | None = None
@@ -101,6 +105,7 @@ class Gateway:
         self._recorder.start()
         self.checks.start()
         self.forward_auth.start(self._recorder)
+        self.open_websockets.start(self._recorder.engine, self._is_on_sale)
         self.lane = Lane(
             self.catalogue,
             self.callers,
@@ -120,6 +125,7 @@ class Gateway:
         await self.catalogue.stop()
         await self.shelf.stop()
         await self.forward_auth.stop()
+        await self.open_websockets.stop()
         if self._recorder is not None:
             await self._recorder.stop()
             await self._recorder.engine.aclose()
@@ -217,17 +223,24 @@ class Gateway:
             )
         if raw_path.startswith(FORWARD_AUTH):
             return await self.forward_auth.answer(scope, send, raw_path, request_id)
-        if find_header(headers, b"upgrade") is not None:
+        is_upgrade = find_header(headers, b"upgrade") is not None
+        if is_upgrade and not is_websocket(scope):
             return UPGRADE_REFUSED
         client = scope.get("client")
+        address = client[0] if client else ""
         try:
-            key_hash, record = await self.callers.identify(headers, client[0] if client else "")
+            if is_upgrade:
+                key_hash, record = await self.callers.identify_key(websocket_key(headers), address)
+            else:
+                key_hash, record = await self.callers.identify(headers, address)
         except Refused as error:
             return error.refusal
         found = self.find_route(scope["method"], raw_path)
         if isinstance(found, Refusal):
             return found
         route, path = found
+        if is_upgrade != bool(route.websocket):
+            return UPGRADE_REFUSED if is_upgrade else UPGRADE_REQUIRED
         try:
             if entitlement(record, route):
                 record = await self.callers.at_most_a_second_old(key_hash, record)
@@ -239,6 +252,8 @@ class Gateway:
         call = Call(scope, receive, send, request_id, key_hash, record, route, path, started_at)
         if route.language is not None:
             return await self._call_model(call, route.language)
+        if is_upgrade:
+            return await self._open_websocket(call)
         try:
             passed = await admit(call, self.callers, self.recorder)
         except CallRefused as error:
@@ -258,6 +273,18 @@ class Gateway:
         if refusal is not None:
             self._count(call.record, refusal)
         return refusal
+
+    async def _open_websocket(self, call: Call) -> Refusal | None:
+        refusal = await carry_out_websocket(
+            call, callers=self.callers, recorder=self.recorder, session=self.session, open_ones=self.open_websockets
+        )  # fmt: skip
+        if refusal is not None:
+            self._count(call.record, refusal)
+        return refusal
+
+    def _is_on_sale(self, route: str) -> bool:
+        """By its public id; before the first look at the catalogue everything is."""
+        return not self.catalogue.is_loaded or self.catalogue.table.find_by_id(route) is not None
 
     def find_route(self, method: str, raw_path: str) -> tuple[RouteEntry, str] | Refusal:
         """The route and the path below its product, or 400, 404 or 405."""

@@ -278,7 +278,7 @@ class Lane:
 
 def is_plain(route: RouteEntry) -> bool:
     """Whether calls of a route are carried out as they come: what needs more (models, ...) goes the general way."""
-    return route.language is None and route.pool is None
+    return route.language is None and route.pool is None and not route.websocket
 
 
 def _whole_line(line: bytes) -> bytes:

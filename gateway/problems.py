@@ -24,7 +24,10 @@ REQUEST_TIMEOUT = Refusal(
 )
 BODY_TOO_LARGE = Refusal("body_too_large", 413, "The body is too large", "It is over the route's limit.")
 UPGRADE_REFUSED = Refusal(
-    "upgrade_not_supported", 501, "Protocol upgrades are not supported", "Use plain HTTP."
+    "upgrade_not_supported",
+    501,
+    "Upgrades are not supported here",
+    "This route takes no WebSockets. Use plain HTTP.",
 )
 UPSTREAM_UNAVAILABLE = Refusal(
     "upstream_unavailable",

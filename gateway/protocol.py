@@ -10,7 +10,7 @@ their answers; all others are uvicorn's.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
@@ -44,6 +44,18 @@ class BadFraming(ValueError):
     """Nobody can surely say where this request ends."""
 
 
+class Taker(Protocol):
+    """A protocol that goes on with a connection after its HTTP (gateway/websocket/peer.py)."""
+
+    on_lost: Any
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -66,6 +78,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._pieces: list[bytes] = []
         self._is_whole = False
         self._forwarded = b""
+        self._taker: Taker | None = None
+        self._early = b""  # what came behind the head of an upgrade
 
     # --- what the transport does ---------------------------------------------------------------------------------
 
@@ -98,8 +112,8 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("")
             return
-        except httptools.HttpParserUpgrade:
-            self._unsupported_upgrade_warning()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._wait_for_taker(data[upgrade.args[0] :])
         if self._coming is not None:
             self._start_coming()
         if self._in_head and not self._unread:
@@ -279,6 +293,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.expect_100_continue = any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers
         )
+        if self.parser.should_upgrade():
+            self.scope["state"]["hand_over"] = self.hand_over
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -333,11 +349,35 @@ class GuardedProtocol(HttpToolsProtocol):
         """Malformed requests; uvicorn calls this."""
         self._refuse(BAD_REQUEST)
 
-    def _should_upgrade(self) -> bool:
-        return False  # the application answers 501
+    # --- other protocols ------------------------------------------------------------------------------------------
 
-    def _unsupported_upgrade_warning(self) -> None:
-        pass
+    def _should_upgrade(self) -> bool:
+        return False  # the application answers, and takes the connection over where it does so with 101
+
+    def _wait_for_taker(self, early: bytes) -> None:
+        """What follows is not HTTP: it waits for who takes the connection over; after a refusal the connection closes."""
+        self._early += early
+        self.flow.pause_reading()
+        self.cycle.keep_alive = False
+
+    def hand_over(self, taker: Taker, answer: bytes) -> None:
+        """Answer, and go on as another protocol; this one still keeps the connection among those that the server knows."""
+        self._stop_timer()
+        self._taker = taker
+        self.cycle.disconnected = True  # the server below us expects no answer any more
+        taker.on_lost = self.connection_lost
+        taker.connection_made(self.transport)
+        self.transport.set_protocol(taker)  # type: ignore[arg-type]  # it is one
+        self.transport.write(answer)
+        if self._early:
+            taker.data_received(self._early)
+        self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        if self._taker is None:
+            super().shutdown()
+        else:
+            self._taker.shutdown()
 
     @property
     def _is_answering(self) -> bool:

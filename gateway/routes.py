@@ -80,6 +80,7 @@ class RouteEntry:
     upstream: Upstream
     language: LanguageTerms | None = None
     pool: ServerPool | None = None  # where the product has several servers
+    websocket: str = ""  # how its connections are billed; "": it has none
 
     @property
     def units_text(self) -> str:
@@ -309,4 +310,5 @@ def _entry(route: Route, product: Product, target: _Target) -> RouteEntry:
         upstream=target.upstream,
         language=_language_terms(route),
         pool=target.pool,
+        websocket=route.websocket,
     )

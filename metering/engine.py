@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from core.errors import PortalError
 from core.redis import usage_redis, usage_redis_async, usage_redis_thread
 from core.redis_cluster import LoopClient
-from core.redis_layout import expiries_key
+from core.redis_layout import expiries_key, organization_key
 from core.redis_loop import Waiter
 from metering.calls import (
     NO_QUOTA,
@@ -258,6 +258,14 @@ class AsyncEngine:
     async def release(self, reservation: Reservation) -> bool:
         """See `Engine.release`."""
         return await self.run(release_call(reservation))
+
+    async def version(self, shard: int, org_id: int) -> int | None:
+        """The organization's version as doors are told it; None where Redis lost it. Raises MeteringUnavailable."""
+        try:
+            found = await self._client.execute("HGET", organization_key(shard, org_id), "v")
+        except RedisError as error:
+            raise MeteringUnavailable() from error
+        return None if found is None else int(found)
 
     async def ping(self) -> None:
         """Ask whether Redis answers. Raises MeteringUnavailable."""

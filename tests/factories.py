@@ -135,6 +135,7 @@ def create_route(
     bill_client_errors: bool = False,
     timeout_ms: int = 30_000,
     body_limit_bytes: int = 10 * 1024 * 1024,
+    websocket: str = "",
 ) -> Route:
     return Route.objects.create(
         product=product,
@@ -148,6 +149,7 @@ def create_route(
         bill_client_errors=bill_client_errors,
         timeout_ms=timeout_ms,
         body_limit_bytes=body_limit_bytes,
+        websocket=websocket,
     )
 
 

@@ -94,7 +94,7 @@ def gateway(ports: Ports, env: Mapping[str, str], *, reload: bool) -> Program:
         "--no-access-log",
         "--no-server-header",
     ]
-    argv += ["--timeout-graceful-shutdown", "5"]
+    argv += ["--timeout-graceful-shutdown", "5", "--ws", "none"]
     workers = os.environ.get("GATEWAY_WORKERS", "1")
     if reload:
         argv += ["--reload"]

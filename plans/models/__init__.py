@@ -11,6 +11,7 @@ from plans.models.catalogue import (
     Product,
     Route,
     TimeUnit,
+    WebSocketBilling,
 )
 from plans.models.controls import (
     CapSide,
@@ -84,4 +85,5 @@ __all__ = [
     "TimeUnit",
     "UpstreamServer",
     "VersionState",
+    "WebSocketBilling",
 ]

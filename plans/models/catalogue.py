@@ -75,6 +75,14 @@ class OnLeaving(models.TextChoices):
     FREE = "free", "Nothing"
 
 
+class WebSocketBilling(models.TextChoices):
+    """What the units of a route of WebSockets are counted for (docs/websockets.md)."""
+
+    CONNECTION = "connection", "Each connection, when the API accepts it"
+    MESSAGES = "messages", "Each message, from the client and to it"
+    CLIENT_MESSAGES = "client_messages", "Each message from the client"
+
+
 class Meter(models.Model):
     """What is counted. `decimals` fixes the smallest unit in which Redis counts whole numbers.
 
@@ -228,6 +236,15 @@ class Route(models.Model):
         choices=OnLeaving.choices,
         help_text="Language models only: what is billed when a client leaves in the middle of an answer.",
     )
+    websocket = models.CharField(
+        max_length=15,
+        blank=True,
+        choices=WebSocketBilling.choices,
+        default="",
+        db_default="",
+        verbose_name="WebSocket",
+        help_text="The route takes WebSockets and nothing else; its units are counted for this. Empty: plain calls.",
+    )
     timeout_ms = models.PositiveIntegerField(
         default=30_000, help_text="Longest wait for the upstream's next bytes."
     )
@@ -250,9 +267,21 @@ class Route(models.Model):
             )
         if self.meter_id and self.meter.aggregation == Aggregation.COUNT and self.units != 1:
             raise ValidationError({"units": f"{self.meter} counts calls: one each."})
+        if self.websocket:
+            self._clean_websocket()
         if not self.dialect and self.measure != Measure.CALLS:
             raise ValidationError({"measure": "Only routes with a dialect know tokens."})
         if self.meter_id and self.units is not None:
             scaled = self.units.scaleb(self.meter.decimals)
             if scaled != scaled.to_integral_value():
                 raise ValidationError({"units": f"{self.meter} counts {self.meter.decimals} decimals."})
+
+    def _clean_websocket(self) -> None:
+        """A handshake is a GET; a row of a connection counts many messages, which a meter of calls would take for one."""
+        if "GET" not in self.methods:
+            raise ValidationError({"methods": "A WebSocket is opened with GET."})
+        if self.dialect:
+            raise ValidationError({"websocket": "A route of language models takes plain calls."})
+        is_by_message = self.websocket != WebSocketBilling.CONNECTION
+        if is_by_message and self.meter_id and self.meter.aggregation == Aggregation.COUNT:
+            raise ValidationError({"meter": "Messages are added up: they need a meter of sums."})

@@ -35,7 +35,14 @@ class Process:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         argv = [sys.executable, "-m", "uvicorn", "gateway.app:app", "--port", str(port), "--loop", "uvloop"]
-        argv += ["--http", "gateway.protocol:GuardedProtocol", "--no-access-log", "--no-server-header"]
+        argv += [
+            "--http",
+            "gateway.protocol:GuardedProtocol",
+            "--ws",
+            "none",
+            "--no-access-log",
+            "--no-server-header",
+        ]
         argv += ["--log-level", "warning"]
         self._process = subprocess.Popen(
             [*argv, "--timeout-graceful-shutdown", "5"], cwd=ROOT, env=os.environ | _ENVIRONMENT | environment
@@ -63,9 +70,9 @@ class Process:
             return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
     def kill(self) -> None:
-        """SIGKILL: nothing is finished, nobody is told."""
+        """As the kernel does it where memory is short: nothing is told to anybody."""
         self._process.kill()
-        self._process.wait()
+        self._process.wait(15)
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)

@@ -1,0 +1,69 @@
+"""All open connections of a worker: looked at once a second, told of changes, ended together.
+
+Every second one HGET per organization with open connections asks whether its version was raised: a revoked key, a
+suspension, another plan. Such connections are admitted anew, or closed (docs/websockets.md).
+"""
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from gateway.websocket.relay import Relay
+from metering.engine import AsyncEngine, MeteringUnavailable
+
+log = structlog.get_logger(__name__)
+LOOK_SECONDS = 1.0
+
+
+class OpenOnes:
+    """One per worker."""
+
+    def __init__(self) -> None:
+        self._relays: set[Relay] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, engine: AsyncEngine) -> None:
+        self._task = asyncio.create_task(self._look(engine))
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def add(self, relay: Relay) -> None:
+        self._relays.add(relay)
+
+    def discard(self, relay: Relay) -> None:
+        self._relays.discard(relay)
+
+    def __len__(self) -> int:
+        return len(self._relays)
+
+    async def _look(self, engine: AsyncEngine) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not self._relays:
+                continue
+            try:
+                at = asyncio.get_running_loop().time()
+                for relay in list(self._relays):
+                    relay.look(at)
+                await self._follow(engine)
+            except MeteringUnavailable:
+                continue  # nothing is known of changes; what is not renewed ends by itself
+            except Exception as error:  # the next second has to come whatever this one met
+                log.warning("websockets_not_looked_at", error=type(error).__name__)
+
+    async def _follow(self, engine: AsyncEngine) -> None:
+        """Who has changed has to be admitted anew."""
+        records = {relay.meter.call.record.organization_id: relay.meter.call.record for relay in self._relays}
+        versions = await asyncio.gather(
+            *(engine.version(r.shard, r.organization_id) for r in records.values())
+        )
+        known = dict(zip(records, versions, strict=True))
+        for relay in list(self._relays):
+            version = known.get(relay.meter.call.record.organization_id)
+            if version is not None and version > relay.version:
+                relay.go_on()
