@@ -16,6 +16,7 @@ log = structlog.get_logger(__name__)
 
 Goodbye = tuple[int | None, str]  # code and reason; None: without a code
 GOING_AWAY: Goodbye = (CloseCode.GOING_AWAY, "")
+BAD_GATEWAY: Goodbye = (CloseCode.BAD_GATEWAY, "upstream_unavailable")
 _LATER = (
     "rate_limited",
     "key_rate_limited",
@@ -27,31 +28,33 @@ _LATER = (
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Who ended it (`client`, `upstream`, `gateway`), how, and what each end is told."""
+    """Who ended it (`client`, `upstream`, `gateway`), how, with what code, and what each end is told."""
 
     by: str
     how: str
+    code: int
     to_client: Goodbye
     to_upstream: Goodbye
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For the last row: what the client was told, or said itself."""
-        code = self.to_upstream[0] if self.by == "client" else self.to_client[0]
-        if self.how == End.CUT.value and self.by == "client":
-            code = CloseCode.ABNORMAL_CLOSURE
-        return {"ended_by": self.by, "ended": self.how, "close_code": int(code or CloseCode.NO_STATUS_RCVD)}
+        """For the last row."""
+        return {"ended_by": self.by, "ended": self.how, "close_code": self.code}
+
+
+def _by_us(how: str, code: int, reason: str) -> Ending:
+    return Ending("gateway", how, int(code), (code, reason), GOING_AWAY)
 
 
 def refused(refusal: Refusal) -> Ending:
     """A connection that may not go on. 1008: trying again does not help by itself; 1013: it does."""
     code = CloseCode.TRY_AGAIN_LATER if refusal.code in _LATER else CloseCode.POLICY_VIOLATION
-    return Ending("gateway", refusal.code, (code, refusal.code), GOING_AWAY)
+    return _by_us(refusal.code, code, refusal.code)
 
 
-IDLE = Ending("gateway", "idle", (CloseCode.GOING_AWAY, "idle"), GOING_AWAY)
-SHUTDOWN = Ending("gateway", "shutdown", (CloseCode.GOING_AWAY, "restart"), GOING_AWAY)
-FAULT = Ending("gateway", "gateway_error", (CloseCode.INTERNAL_ERROR, "internal_error"), GOING_AWAY)
+IDLE = _by_us("idle", CloseCode.GOING_AWAY, "idle")
+SHUTDOWN = _by_us("shutdown", CloseCode.GOING_AWAY, "restart")
+FAULT = _by_us("gateway_error", CloseCode.INTERNAL_ERROR, "internal_error")
 
 
 class Relay:
@@ -132,11 +135,9 @@ class Relay:
         """One end is gone: the other is told what it said, or that it is gone."""
         by = "client" if is_client else "upstream"
         how = peer.end or End.CUT
-        if how is End.CLOSED and peer.ws.close_rcvd is not None:
-            said = peer.ws.close_rcvd
+        said, told = peer.ws.close_rcvd, peer.ws.close_sent
+        if how is End.CLOSED and said is not None:
             goodbye: Goodbye = (None if said.code == CloseCode.NO_STATUS_RCVD else said.code, said.reason)
-            return Ending(by, how.value, goodbye, goodbye)
-        told = peer.ws.close_sent.code if peer.ws.close_sent else CloseCode.ABNORMAL_CLOSURE
-        if is_client:
-            return Ending(by, how.value, (told, ""), GOING_AWAY)
-        return Ending(by, how.value, (CloseCode.BAD_GATEWAY, "upstream_unavailable"), (told, ""))
+            return Ending(by, how.value, int(said.code), goodbye, goodbye)
+        code = int(told.code if told is not None and how is End.BROKEN else CloseCode.ABNORMAL_CLOSURE)
+        return Ending(by, how.value, code, BAD_GATEWAY, GOING_AWAY)

@@ -45,10 +45,10 @@ class Sockets(Shop):
     def refused(self, customer: Customer, path: str, **options: Any) -> Response:
         """The answer to a handshake that is not accepted."""
         try:
-            self.open(customer, path, **options).close()
+            with self.open(customer, path, **options):
+                raise AssertionError("the connection was opened")
         except InvalidStatus as error:
             return error.response
-        raise AssertionError("the connection was opened")
 
 
 def closed(ws: ClientConnection, *, within: float = 10) -> Close | None:
