@@ -29,6 +29,7 @@ def first_call_url() -> str:
             product__is_active=True,
             product__archived_at=None,
             methods__contains=["GET"],
+            websocket="",
         )
         .exclude(path__contains="{")
         .select_related("product")

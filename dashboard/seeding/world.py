@@ -20,7 +20,7 @@ from keys.models import ApiKey
 from keys.services import IssuedKey, issue_key
 from metering.events import Event
 from plans.default_catalogue import CALLS_METER, install_default_catalogue
-from plans.models import Meter, Period, Product, Route, Subscription
+from plans.models import Meter, Period, Product, Route, Subscription, WebSocketBilling
 from plans.queries import newest_version
 from plans.services import (
     activate_subscription,
@@ -48,6 +48,7 @@ class RouteSeed(NamedTuple):
     path: str
     feature: str = ""
     units: Decimal = Decimal(1)
+    websocket: str = ""
 
 
 ROUTES = (
@@ -58,6 +59,7 @@ ROUTES = (
     RouteSeed("Readability of a text", ("POST",), "/v1/text/readability"),
     RouteSeed("Nearby cities", ("GET",), "/v1/nearby", "all_endpoints"),
     RouteSeed("Export of a country", ("GET",), "/v1/export", "all_endpoints", Decimal(5)),
+    RouteSeed("Follow a position", ("GET",), "/v1/follow", websocket=WebSocketBilling.CLIENT_MESSAGES),
 )
 HISTORY_ROUTES = 5
 
@@ -153,6 +155,7 @@ def _make_route(product: Product, meter: Meter, seed: RouteSeed, position: int) 
             "meter": meter,
             "units": seed.units,
             "required_feature": seed.feature,
+            "websocket": seed.websocket,
         },
     )
     return route

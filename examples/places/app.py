@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from examples.places import text as texts
 from examples.places.cities import City, CityIndex, load_index, nearby, reverse, search
@@ -105,6 +106,25 @@ async def measure_readability(request: Request) -> Response:
     return JSONResponse(asdict(await run_in_threadpool(texts.readability, await text_of(request))))
 
 
+async def follow(socket: WebSocket) -> None:
+    """Positions in, the nearest city of each out: `{"lat": 59.91, "lon": 10.75}`."""
+    index: CityIndex = socket.app.state.index
+    await socket.accept()
+    with suppress(WebSocketDisconnect):
+        while True:
+            text = await socket.receive_text()
+            try:
+                position = json.loads(text)
+                lat, lon = float(position["lat"]), float(position["lon"])
+                if not (-90 <= lat <= 90 and -180 <= lon <= 180):
+                    raise ValueError
+            except (ValueError, TypeError, KeyError):
+                message = 'Send a position: {"lat": 59.91, "lon": 10.75}.'
+                await socket.send_json({"error": {"code": "bad_position", "message": message}})
+                continue
+            await socket.send_json(_with_distance(reverse(index, lat, lon, limit=1))[0])
+
+
 async def healthz(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
@@ -143,6 +163,7 @@ app = Starlette(
         Route("/v1/nearby", cities_nearby),
         Route("/v1/cities/{geonameid:int}", get_city),
         Route("/v1/export", export_country),
+        WebSocketRoute("/v1/follow", follow),
         Route("/v1/text/language", detect_language, methods=["POST"]),
         Route("/v1/text/readability", measure_readability, methods=["POST"]),
         Route("/healthz", healthz),

@@ -12,7 +12,7 @@ from gateway.proxy import UpstreamTimeout, UpstreamUnavailable
 from gateway.recorder import Recorder
 from gateway.websocket.dial import Declined, dial
 from gateway.websocket.handshake import Opening, read_opening, switching, without_handshake
-from gateway.websocket.meter import Meter
+from gateway.websocket.meter import RETRY_SECONDS, WAIT_SECONDS, Meter
 from gateway.websocket.open_ones import OpenOnes
 from gateway.websocket.peer import Peer, of_client
 from gateway.websocket.relay import SHUTDOWN, Ending, Relay
@@ -143,16 +143,20 @@ class Exchange:
             await asyncio.shield(self._end(client, upstream, ending))
 
     async def _end(self, client: Peer, upstream: Peer, ending: Ending) -> None:
-        """Settle before the client is told that it is over."""
+        """Settle before the client is told that it is over; without Redis, for some time after that."""
         is_settled = await self.meter.close(ending.facts)
+        client.close(*ending.to_client)
+        upstream.close(*ending.to_upstream)
+        await asyncio.gather(client.closed(), upstream.closed())
+        until = asyncio.get_running_loop().time() + WAIT_SECONDS
+        while not is_settled and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(RETRY_SECONDS)
+            is_settled = await self.meter.close(ending.facts)
         log.info(
             "websocket_closed", request_id=self.call.request_id, route=self.call.route.public_id,
             organization=self.call.record.organization_public_id, is_settled=is_settled,
             duration_us=self.call.duration_us(), **ending.facts,
         )  # fmt: skip
-        client.close(*ending.to_client)
-        upstream.close(*ending.to_upstream)
-        await asyncio.gather(client.closed(), upstream.closed())
 
 
 class _NotOpened(Exception):

@@ -36,6 +36,10 @@ CLOSED = (
     "connection_closed"  # the reason of the row that tells how a connection billed at its beginning ended
 )
 SWITCHING = 101
+WAIT_SECONDS = (
+    20.0  # messages wait so long for a Redis that is away, and a last row so long after its connection
+)
+RETRY_SECONDS = 0.25
 
 
 @dataclass(slots=True)
@@ -112,10 +116,14 @@ class Meter:
                 return refusal
             if self.part.counted < self.part.reserved:
                 return None  # the other direction has just asked
-            try:
-                return await self._reserve()
-            except MeteringUnavailable:
-                return METERING_UNAVAILABLE
+            until = time.monotonic() + WAIT_SECONDS
+            while True:
+                try:
+                    return await self._reserve()
+                except MeteringUnavailable:
+                    if time.monotonic() >= until:
+                        return METERING_UNAVAILABLE
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _reserve(self) -> Refusal | None:
         """A slice, or where it does not fit any more a single message."""
@@ -216,10 +224,9 @@ class Meter:
         await self._settle(self.part, status=status, reason=reason)
 
     async def close(self, facts: dict[str, Any]) -> bool:
-        """The last row; `facts` say how the connection ended."""
+        """The last row; `facts` say how the connection ended. False: Redis did not take it, repeat it."""
         async with self._asking:
-            reason = "" if self.is_by_message or self.part.is_first else CLOSED
-            return await self._settle(self.part, reason=reason, facts=facts)
+            return await self._settle(self.part, reason="" if self.is_by_message else CLOSED, facts=facts)
 
     async def _settle(
         self, part: Part, *, status: int = SWITCHING, reason: str = "", facts: dict[str, Any] | None = None

@@ -5,11 +5,13 @@ suspension, another plan. Such connections are admitted anew, or closed (docs/we
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
 
-from gateway.websocket.relay import Relay
+from gateway.websocket.relay import FAULT, Relay, refused
+from metering.answers import NOT_ON_SALE
 from metering.engine import AsyncEngine, MeteringUnavailable
 
 log = structlog.get_logger(__name__)
@@ -23,8 +25,9 @@ class OpenOnes:
         self._relays: set[Relay] = set()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, engine: AsyncEngine) -> None:
-        self._task = asyncio.create_task(self._look(engine))
+    def start(self, engine: AsyncEngine, is_on_sale: Callable[[str], bool]) -> None:
+        """`is_on_sale` says it of a route's public id."""
+        self._task = asyncio.create_task(self._look(engine, is_on_sale))
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -41,20 +44,30 @@ class OpenOnes:
     def __len__(self) -> int:
         return len(self._relays)
 
-    async def _look(self, engine: AsyncEngine) -> None:
+    async def _look(self, engine: AsyncEngine, is_on_sale: Callable[[str], bool]) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if not self._relays:
                 continue
+            at = asyncio.get_running_loop().time()
+            for relay in list(self._relays):
+                self._look_at(relay, at, is_on_sale)
             try:
-                at = asyncio.get_running_loop().time()
-                for relay in list(self._relays):
-                    relay.look(at)
                 await self._follow(engine)
             except MeteringUnavailable:
                 continue  # nothing is known of changes; what is not renewed ends by itself
             except Exception as error:  # the next second has to come whatever this one met
-                log.warning("websockets_not_looked_at", error=type(error).__name__)
+                log.warning("websockets_not_followed", error=type(error).__name__)
+
+    def _look_at(self, relay: Relay, at: float, is_on_sale: Callable[[str], bool]) -> None:
+        try:
+            if is_on_sale(relay.meter.call.route.public_id):
+                relay.look(at)
+            else:
+                relay.end(refused(NOT_ON_SALE))
+        except Exception:
+            log.exception("websocket_not_looked_at", request_id=relay.meter.call.request_id)
+            relay.end(FAULT)
 
     async def _follow(self, engine: AsyncEngine) -> None:
         """Who has changed has to be admitted anew."""

@@ -39,7 +39,7 @@ class CredentialForm(forms.ModelForm[Any]):
 class RouteInline(admin.TabularInline[Route, Product]):
     model = Route
     extra = 0
-    fields = ("name", "methods", "path", "position", "meter", "units", "required_feature", "is_active")
+    fields = ("name", "methods", "path", "position", "meter", "units", "websocket", "required_feature", "is_active")
 
 
 class UpstreamServerInline(SeenByWorkers, admin.StackedInline[UpstreamServer, Product]):
@@ -71,7 +71,7 @@ class RouteChargeInline(admin.TabularInline[RouteCharge, Route]):
 @admin.register(Route)
 class RouteAdmin(admin.ModelAdmin[Route]):
     list_display = ("__str__", "name", "methods", "meter", "units", "required_feature", "is_active")
-    list_filter = ("product", "is_active")
+    list_filter = ("product", "websocket", "is_active")
     list_select_related = ("product", "meter")
     search_fields = ("name", "path")
     inlines = (RouteChargeInline,)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.examples.processes import ROOT, Answer, Api, running
 
@@ -181,3 +182,14 @@ def test_taken_port_is_named() -> None:
 
 def test_address_is_printed_and_served(places: Api) -> None:
     assert urlsplit(places.url).hostname == "127.0.0.1"
+
+
+def test_follow_answers_each_position_with_the_nearest_city(places: Api) -> None:
+    with connect(places.url.replace("http", "ws") + "/v1/follow") as socket:
+        socket.send('{"lat": 52.52, "lon": 13.4}')
+        assert json.loads(socket.recv(timeout=5))["country"] == "DE"
+        for wrong in ("[]", "{", '{"lat": 91, "lon": 0}', '{"lat": "x", "lon": 0}'):
+            socket.send(wrong)
+            assert json.loads(socket.recv(timeout=5))["error"]["code"] == "bad_position"
+        socket.send('{"lat": 48.85, "lon": 2.35}')
+        assert json.loads(socket.recv(timeout=5))["country"] == "FR"

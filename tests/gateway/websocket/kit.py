@@ -20,6 +20,7 @@ PATHS: dict[str, dict[str, Any]] = {
     "/log": {"websocket": ""},
     "/pro": {"required_feature": "all_endpoints"},
     "/small/*": {"body_limit_bytes": 1000},
+    "/taken/*": {},
     "/hang": {"timeout_ms": 500},
     "/*": {"body_limit_bytes": 4_000_000},
 }

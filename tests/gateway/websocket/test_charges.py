@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import suppress
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,7 +14,7 @@ from keys.services import issue_key, revoke_key
 from metering.drain import drain_all
 from metering.models import UsageEvent
 from plans.caps import set_cap
-from plans.models import CapSide
+from plans.models import CapSide, Route
 from plans.suspension import suspend_organization
 from tests.gateway.kit import Customer, wait_for
 from tests.gateway.websocket.kit import Sockets, closed, counted, held
@@ -96,6 +97,30 @@ def test_a_revoked_key_loses_its_open_connections_within_seconds(sockets: Socket
     assert counted(customer) == (4, 0)  # two connections and two messages
 
 
+def test_a_key_that_expires_loses_its_open_connections(sockets: Sockets) -> None:
+    customer = sockets.customer()
+    soon = now() + timedelta(seconds=3)
+    key = issue_key(
+        organization=customer.organization, name="short", mode="live", by=None, at=now(), expires_at=soon
+    )
+    with sockets.open(customer, "line/echo", key=key.clear) as ws:
+        assert closed(ws) == Close(1008, "key_expired")
+
+
+def test_a_change_that_leaves_the_key_alone_leaves_the_connection_open(sockets: Sockets) -> None:
+    """Every change of an organization is looked at; what was counted until then is settled."""
+    customer = sockets.customer()
+    with sockets.open(customer, "live/echo") as ws:
+        ws.send("x")
+        ws.recv(timeout=5)
+        issue_key(organization=customer.organization, name="other", mode="live", by=None, at=now())
+        wait_for(lambda: len(customer.events()) == 1)
+        ws.send("y")
+        assert ws.recv(timeout=5) == "y"
+    wait_for(lambda: len(customer.events()) == 2)
+    assert counted(customer) == (4, 0)
+
+
 def test_a_suspended_organization_loses_its_open_connections(sockets: Sockets) -> None:
     customer = sockets.customer()
     with sockets.open(customer, "line/echo") as ws:
@@ -170,3 +195,12 @@ def test_a_cap_ends_a_connection_before_the_message_that_would_pass_it(sockets: 
             ws.send("x")
         assert closed(ws) == Close(1008, "spend_cap_reached")
     assert counted(customer) == (3, 0)
+
+
+def test_a_route_that_is_taken_off_sale_loses_its_open_connections(sockets: Sockets) -> None:
+    customer = sockets.customer()
+    with sockets.open(customer, "line/taken/echo") as ws, sockets.open(customer, "line/echo") as other:
+        Route.objects.filter(pk=sockets.routes["line/taken/*"].pk).update(is_active=False)
+        assert closed(ws) == Close(1008, "not_found")
+        other.send("x")
+        assert other.recv(timeout=5) == "x"

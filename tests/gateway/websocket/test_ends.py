@@ -1,10 +1,12 @@
 """Workers that stop or die, and connections that are cut at random: what is charged then."""
 
+import os
 import random
 import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -13,6 +15,7 @@ from websockets.frames import Close
 from core.redis import usage_redis
 from core.redis_layout import reservations_key
 from metering.engine import Engine
+from tests.gateway.cable import Cable
 from tests.gateway.kit import Process, wait_for
 from tests.gateway.websocket.kit import Sockets, closed, counted, held
 from tests.gateway.websocket.raw import TEXT, raw
@@ -104,8 +107,37 @@ def test_connections_cut_at_random_are_charged_what_was_passed_on(sockets: Socke
     assert counted(customer) == (total, 0)
 
 
+def test_while_redis_is_away_messages_wait_and_what_was_paid_for_goes_on(sockets: Sockets) -> None:
+    customer, cable = sockets.customer(), Cable(os.environ["REDIS_URL"])
+    gateway = Process(REDIS_URL=cable.url).wait_until_ready()
+    try:
+        with (
+            sockets.open(customer, "live/echo", via=gateway) as live,
+            sockets.open(customer, "line/echo", via=gateway) as line,
+        ):
+            cable.cut()
+            live.send("reserved by the handshake")
+            with pytest.raises(TimeoutError):
+                live.recv(timeout=1)  # its answer is not
+            line.send("paid for")
+            assert line.recv(timeout=5) == "paid for"
+            answer = sockets.refused(customer, "line/echo", via=gateway)
+            assert answer.status_code == 503
+            cable.mend()
+            assert live.recv(timeout=10) == "reserved by the handshake"
+            cable.cut()
+            line.close()
+            live.close()
+            cable.mend()
+        wait_for(lambda: held(customer) == 0, within=20)
+    finally:
+        gateway.stop()
+        cable.close()
+    assert counted(customer) == (3, 0)
+
+
 def expire(shard: int, org_id: int) -> None:
     """As a minute later."""
-    client = usage_redis()
+    client: Any = usage_redis()
     for member in client.zrange(reservations_key(shard, org_id), 0, -1):
         client.zadd(reservations_key(shard, org_id), {member: 1})

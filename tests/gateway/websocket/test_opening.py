@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from websockets.frames import Close
 
-from tests.gateway.kit import wait_for
+from tests.gateway.kit import Process, wait_for
 from tests.gateway.websocket.kit import Sockets, closed, held
 
 
@@ -181,3 +181,12 @@ def test_the_client_learns_how_the_api_closed(sockets: Sockets) -> None:
         ws.send("x")
         assert closed(ws) == Close(4321, "said so")
     assert customer.only_event()["props"]["close_code"] == 4321
+
+
+def test_an_api_inside_is_out_of_reach_where_the_owner_says_so(sockets: Sockets) -> None:
+    gateway, customer = Process(FAREBOX_UPSTREAM_ALLOW_PRIVATE="0").wait_until_ready(), sockets.customer()
+    try:
+        assert sockets.refused(customer, "line/echo", via=gateway).status_code == 502
+    finally:
+        gateway.stop()
+    assert customer.only_event()["reason"] == "upstream_unavailable"

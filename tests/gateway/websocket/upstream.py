@@ -94,7 +94,9 @@ async def answer(connection: ServerConnection, request: Request) -> Response | N
 
 async def act(ws: ServerConnection) -> None:
     assert ws.request is not None
-    _, name, *rest = ws.request.path.partition("?")[0].removeprefix("/small").split("/")
+    _, name, *rest = (
+        ws.request.path.partition("?")[0].removeprefix("/small").removeprefix("/taken").split("/")
+    )
     seen.append(name)
     try:
         await ACTS[name](ws, rest[0] if rest else "")
