@@ -127,7 +127,7 @@ class ServerState:
         self.is_out = self.fails_checks or bool(self.ejected_until)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Server:
     """A server of a pool. `known_as`: what it calls the model, '' for products; `key` names it for staff pages."""
 
@@ -177,6 +177,14 @@ class ServerPool:
         self._tiers = tuple(tuple(s for s in self.servers if s.position == at) for at in positions)
         self.retries = retries
         self.budget = _kept_budget(key)
+
+    def __eq__(self, other: object) -> bool:
+        """The same servers on the same terms; what is known of them is kept apart (`kept_state`)."""
+        if not isinstance(other, ServerPool):
+            return NotImplemented
+        return self.servers == other.servers and self.retries == other.retries
+
+    __hash__ = None  # type: ignore[assignment]  # compared, never a name
 
     def choose(self, tried: Sequence[Server] = ()) -> Server | None:
         """The server with the fewest open calls for its weight, of the first position with enough servers that are well.
