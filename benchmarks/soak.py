@@ -9,6 +9,7 @@ tenth of the time. One figure a line; exits with 1 where a promise is not kept. 
 import argparse
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -67,7 +68,13 @@ def _run(stack: ExitStack, folder: Path, *, seconds: float, rate: float) -> bool
     promises = _under_load(supervisor, load, watch, seconds)
     wait_until(supervisor, streams_are_empty, "the worker has drained everything")
     wait_until(supervisor, _nothing_is_reserved, "every reservation is settled or given back")
-    return report(promises, Ledger.read(promises, timeout=SETTLED_WITHIN), watch, seconds=seconds, rate=rate)
+    kept = report(promises, Ledger.read(promises, timeout=SETTLED_WITHIN), watch, seconds=seconds, rate=rate)
+    if not kept:
+        logs = shutil.copytree(
+            supervisor.state / "log", tempfile.mkdtemp(prefix="farebox-soak-log-"), dirs_exist_ok=True
+        )
+        print(f"Logs of the processes: {logs}", file=sys.stderr)
+    return kept
 
 
 def _prepare(folder: Path) -> tuple[Postgres, Valkey]:

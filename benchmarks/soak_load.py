@@ -83,6 +83,7 @@ class MixedLoad:
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = ThreadPoolExecutor(1)
         self._charges = 0
+        self._begun = time.monotonic()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -121,7 +122,7 @@ class MixedLoad:
             async with asyncio.timeout(LONGEST):
                 await call()
         except (OSError, StreamFailed, TimeoutError, asyncio.IncompleteReadError) as error:
-            self.promises.unexpected.append(f"{kind}: {error!r}"[:300])
+            self._note(kind, repr(error))
 
     # --- kinds of calls -------------------------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ class MixedLoad:
         self._charges += 1
         answer = await self._ask_about({"key": self._key(), "charge": f"soak-{self._charges}"})
         if not orjson.loads(answer.body).get("allowed"):
-            self.promises.unexpected.append(f"charge: {answer.body.decode()[:200]}")
+            self._note("charge", answer.body.decode())
             return
         self._acknowledge("charge", answer)
 
@@ -182,7 +183,7 @@ class MixedLoad:
                         "revoked_key", await self._send("GET", "/soak/answer", key, is_new=True), 401
                     )
             except (OSError, asyncio.IncompleteReadError) as error:
-                self.promises.unexpected.append(f"keys: {error!r}"[:300])
+                self._note("keys", repr(error))
             self.promises.calls["key_change"] += 1
             await asyncio.wait([asyncio.ensure_future(self._stopping.wait())], timeout=self.every)
 
@@ -191,13 +192,17 @@ class MixedLoad:
     def _key(self) -> str:
         return self._chance.choice(self.sold.keys)
 
+    def _note(self, kind: str, what: str) -> None:
+        after = time.monotonic() - self._begun
+        self.promises.unexpected.append(f"{kind} after {after:.1f} s: {what}"[:400])
+
     def _acknowledge(self, kind: str, answer: Answer) -> None:
         if self._expect(kind, answer, 200):
             self.promises.acknowledged.append(answer.request_id)
 
     def _expect(self, kind: str, answer: Answer, status: int) -> bool:
         if answer.status != status:
-            self.promises.unexpected.append(f"{kind}: {answer.status} {answer.body.decode()[:200]}")
+            self._note(kind, f"{answer.status} {answer.body.decode()}")
         return answer.status == status
 
     async def _ask_about(self, question: dict[str, str]) -> Answer:

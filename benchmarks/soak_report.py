@@ -62,8 +62,8 @@ def report(promises: Promises, ledger: Ledger, watch: Watch, *, seconds: float, 
     _tell_calls(verdict, promises, ledger, seconds, rate)
     _tell_processes(verdict, watch, is_judged=seconds >= JUDGED_FROM)
     _tell_keys(verdict, watch)
-    for line in Counter(promises.unexpected).most_common(5):
-        print(f"unexpected: {line[1]} times {line[0]}", file=sys.stderr)
+    for line in promises.unexpected[:10]:
+        print(f"unexpected: {line}", file=sys.stderr)
     tell("soak_promises_broken", len(verdict.broken), "promises", asked="0")
     for name in verdict.broken:
         print(f"!!! NOT KEPT: {name}", file=sys.stderr, flush=True)
