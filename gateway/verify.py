@@ -25,7 +25,7 @@ from gateway.routes import RouteEntry
 from gateway.snapshot import Catalogue, Followed
 from keys.records import KeyRecord
 from metering import calls, script_calls
-from metering.admission import Target, admission, not_entitled
+from metering.admission import ATTEMPTS, Target, admission, not_entitled
 from metering.answers import INVALID_KEY, KEY_EXPIRED, METERING_UNAVAILABLE, Refusal
 from metering.events import Event
 from metering.measuring import Unmeasurable, measure
@@ -37,7 +37,6 @@ log = structlog.get_logger("gateway")
 
 PATH = "/api/keys/verify"
 _HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-ATTEMPTS = 2  # the second with a newer record, or with the span of Redis' own time
 
 
 class Verifier:

@@ -9,7 +9,7 @@ from metering.calls import Admission, Admitted
 from metering.events import Event
 from plans.door import Span
 
-ATTEMPTS = 3  # a record or a span may turn out old once each; a third refusal of the same kind is a fault
+ATTEMPTS = 5  # a record is old again where its customer is changed meanwhile; so many changes in one call are a fault
 
 
 @dataclass(frozen=True, slots=True)
