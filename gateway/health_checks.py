@@ -16,7 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from core.redis import usage_redis_async
-from gateway.pool_call import Answered
+from gateway.pool_call import Answered, drop
 from gateway.pools import Check, Server, Upstream
 from gateway.proxy import Body, UpstreamTimeout, UpstreamUnavailable
 from plans.upstream_states import REPORT_SECONDS, ServerSeen, report_commands
@@ -96,7 +96,7 @@ class HealthChecks:
         except (TimeoutError, UpstreamTimeout):
             server.state.checked("check: no answer in time")
         else:
-            answer.close()
+            drop(answer)
             is_well = answer.status == check.status
             server.state.checked("" if is_well else f"check: answered {answer.status}")
 

@@ -26,6 +26,7 @@ class Answered(Protocol):
     def status(self) -> int: ...
     @property
     def headers(self) -> RawHeaders: ...
+    def whole_body(self) -> bytes | None: ...
     def close(self) -> None: ...
 
 
@@ -75,7 +76,7 @@ class PoolCall:
                 if following is None:
                     return answer
                 self._fail(f"answered {answer.status}")
-                answer.close()
+                drop(answer)
         raise UpstreamUnavailable(is_untouched=True)  # unreachable: a pool has servers
 
     def end(self, status: int, reason: str) -> None:
@@ -132,6 +133,12 @@ class PoolCall:
         if server is None or is_untouched:
             return server  # a call that nobody saw costs no server anything: no budget
         return server if self._pool.budget.take(now) else None
+
+
+def drop(answer: Answered) -> None:
+    """Nobody wants this answer; where it came whole its connection is used again."""
+    answer.whole_body()
+    answer.close()
 
 
 def _is_bad(answer: Answered) -> bool:

@@ -241,7 +241,9 @@ def _upstream_of_environment(dialect: str) -> Upstream | None:
     if dialect == Dialect.MESSAGES:
         url, key = settings.UPSTREAM_ANTHROPIC_BASE_URL, settings.UPSTREAM_ANTHROPIC_API_KEY
         credential = ("x-api-key", key)
-    return Upstream(url.rstrip("/"), credential if key else None, CONNECT_SECONDS) if url else None
+    if not url or not _is_plain_address(url, of="the environment"):
+        return None
+    return Upstream(url.rstrip("/"), credential if key else None, CONNECT_SECONDS)
 
 
 def _usable_entry(route: Route, product: Product, target: _Target | None) -> RouteEntry | None:

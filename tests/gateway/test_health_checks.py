@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.redis import usage_redis
+from gateway.app import Gateway
 from gateway.health_checks import HealthChecks
 from gateway.pools import Check, Server, ServerState, Upstream
 from gateway.proxy import UpstreamTimeout, UpstreamUnavailable
@@ -140,3 +141,29 @@ def test_a_report_is_two_commands_on_one_key() -> None:
     assert [command[:2] for command in commands] == [
         ("HSET", "fb1:upstreams:123"), ("EXPIRE", "fb1:upstreams:123"),
     ]  # fmt: skip
+
+
+async def test_an_answer_to_a_check_leaves_its_connection_for_the_next() -> None:
+    connections, ended = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 204 Well\r\n\r\n")
+        except (asyncio.IncompleteReadError, OSError):
+            writer.transport.abort()
+            ended.set()
+
+    gateway = Gateway()
+    await gateway.start()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        one = Server("product:nine", Upstream(url, CREDENTIAL, 1.0), "", 0, 1, CHECK, ServerState("nine"))
+        for _ in range(3):
+            await gateway.checks.check(one, CHECK)
+        await gateway.stop()
+        await ended.wait()
+        await asyncio.sleep(0)  # the transport closes in the loop's next turn
+    assert (connections, one.state.last_error) == (1, "")
