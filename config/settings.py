@@ -280,6 +280,8 @@ UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True
 UPSTREAM_CA_FILE = env.str("UPSTREAM_CA_FILE", default="")
 UPSTREAM_CLIENT_CERT_FILE = env.str("UPSTREAM_CLIENT_CERT_FILE", default="")
 UPSTREAM_CLIENT_KEY_FILE = env.str("UPSTREAM_CLIENT_KEY_FILE", default="")
+# From the head of an upstream's answer to its end; 0: as long as pieces of it come in their route's time.
+UPSTREAM_LONGEST_ANSWER_SECONDS = env.int("UPSTREAM_LONGEST_ANSWER_SECONDS", default=0)
 # Where fewer of several upstream servers are well, per cent, all are asked: those left would not stand all calls.
 UPSTREAM_PANIC_PERCENT = env.int("UPSTREAM_PANIC_PERCENT", default=50)
 # Servers of language models that have none of their own in the admin: base address with its version, and key.

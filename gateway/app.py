@@ -11,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
 import structlog  # noqa: E402 - Django has to be set up before anything that imports models
+from django.conf import settings  # noqa: E402
 
 from core.request_id import new_request_id  # noqa: E402
 from gateway.call import (  # noqa: E402
@@ -99,7 +100,9 @@ class Gateway:
     async def start(self) -> None:
         take_descriptors()
         self._recorder = Recorder(AsyncEngine())
-        self._session = Pool(guarded_socket(), tls=upstream_tls())
+        self._session = Pool(
+            guarded_socket(), tls=upstream_tls(), longest_answer_s=settings.UPSTREAM_LONGEST_ANSWER_SECONDS
+        )
         await self.catalogue.start()
         await self.shelf.start()
         self._recorder.start()

@@ -59,8 +59,19 @@ class Answer:
         self._end()
         return body
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises UpstreamCut or UpstreamTimeout."""
+        return self._chunks_in_time() if self._pool.longest_answer_s else self._chunks()
+
+    async def _chunks_in_time(self) -> AsyncIterator[bytes]:
+        timer = asyncio.get_running_loop().call_later(self._pool.longest_answer_s, self._run_out)
+        try:
+            async for piece in self._chunks():
+                yield piece
+        finally:
+            timer.cancel()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         while not self._is_over:
             piece = self._connection.take()
             if piece:
@@ -91,6 +102,10 @@ class Answer:
         self._is_over = True
         self._stop_upload()
         self._wake()
+
+    def _run_out(self) -> None:
+        if not self._is_over:
+            self._connection.fail(UpstreamTimeout())
 
     async def _more(self) -> None:
         self._event = asyncio.get_running_loop().create_future()

@@ -24,9 +24,11 @@ class Pool:
     half of all connections. One per event loop."""
 
     def __init__(
-        self, make_socket: SocketFactory, *, most: int = CONNECTIONS, tls: ssl.SSLContext | None = None
-    ) -> None:
+        self, make_socket: SocketFactory, *, most: int = CONNECTIONS, tls: ssl.SSLContext | None = None,
+        longest_answer_s: float = 0.0,
+    ) -> None:  # fmt: skip
         self._make_socket, self._most, self._tls = make_socket, most, tls
+        self.longest_answer_s = longest_answer_s  # from an answer's head to its end; 0: as long as it takes
         self._resolver = Resolver()
         self._idle: dict[Origin, deque[Connection]] = {}
         self._made: dict[Origin, int] = {}  # open or being opened

@@ -321,3 +321,18 @@ def test_gateway_that_is_stopped_finishes_what_is_under_way(shop: Shop) -> None:
     assert response.read().endswith(b"[DONE]\n\n")
     connection.close()
     assert [event["qty"] for event in customer.events()] == [1]
+
+
+def test_answer_that_never_ends_is_ended_where_the_installation_says_so(shop: Shop) -> None:
+    customer, process = shop.customer(), Process(UPSTREAM_LONGEST_ANSWER_SECONDS="1").wait_until_ready()
+    shop.log()
+    started = time.monotonic()
+
+    with pytest.raises(http.client.IncompleteRead):
+        customer.call("/endless", via=process.api)
+
+    assert 1 <= time.monotonic() - started < 4
+    assert_unbilled(customer, 200, "upstream_timeout")
+    wait_for(lambda: "left" in shop.log())
+    assert customer.call("/chunked", via=process.api).status == 200  # within its time
+    process.stop()
