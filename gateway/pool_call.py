@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from gateway.headers import RawHeaders
 from gateway.pools import Server, ServerPool
-from gateway.proxy import Body, UpstreamTimeout, UpstreamUnavailable
+from gateway.proxy import Answer, Body, UpstreamTimeout, UpstreamUnavailable
 
 MOST_RETRIES = 2
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,7 +26,6 @@ class Answered(Protocol):
     def status(self) -> int: ...
     @property
     def headers(self) -> RawHeaders: ...
-    def whole_body(self) -> bytes | None: ...
     def close(self) -> None: ...
 
 
@@ -137,7 +136,8 @@ class PoolCall:
 
 def drop(answer: Answered) -> None:
     """Nobody wants this answer; where it came whole its connection is used again."""
-    answer.whole_body()
+    if isinstance(answer, Answer):
+        answer.whole_body()
     answer.close()
 
 

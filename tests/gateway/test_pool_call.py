@@ -21,9 +21,6 @@ class Said:
     headers: RawHeaders = ()
     is_closed: bool = False
 
-    def whole_body(self) -> bytes | None:
-        return b""
-
     def close(self) -> None:
         self.is_closed = True
 
