@@ -5,7 +5,9 @@ another one has taken its place. Every other loss raises (callers answer 503), a
 """
 
 import asyncio
+import re
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from hashlib import sha1
 from threading import Lock
@@ -15,12 +17,22 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from core.redis_loop import Argument, LoopPipeline, Reply
-from core.redis_slots import ClusterAddress, Node, Redirection, SlotMap, key_of, redirection
+from core.redis_loop import Argument, LoopPipeline, Reply, Waiter, pack
+from core.redis_slots import (
+    ClusterAddress,
+    Node,
+    Redirection,
+    SlotMap,
+    key_of,
+    packed_tag,
+    redirection,
+    tag_of,
+)
 from core.redis_thread import ThreadClient
 
 MOST_REDIRECTIONS = 4
 REFRESH_SECONDS = 0.1  # not asked for the map more often than this
+_PACKED_EVALSHA = re.compile(rb"(\*\d+\r\n)\$7\r\nEVALSHA\r\n\$40\r\n([0-9a-f]{40})\r\n")
 _LOST = (RedisConnectionError, RedisTimeoutError)
 
 
@@ -29,6 +41,12 @@ class LoopClient(Protocol):
 
     async def execute(self, *command: Argument) -> Reply:
         """The reply to one command. Raises RedisError."""
+
+    def send(self, packed: bytes) -> Awaitable[Reply]:
+        """The reply to a packed command. Raises RedisError."""
+
+    def post(self, packed: bytes, waiter: Waiter) -> None:
+        """Send a packed command whose end is told to `waiter`."""
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -45,19 +63,27 @@ class _Scripts:
     """Sources by name. A node knows only scripts that it ran, so its NOSCRIPT is answered with the source."""
 
     def __init__(self) -> None:
-        self._sources: dict[str, str] = {}
+        self._sources: dict[bytes, str] = {}
 
     def load(self, command: tuple[Argument, ...]) -> bytes:
         """`SCRIPT LOAD source`, kept here for whichever node will need it."""
         source = str(command[2])
-        sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        sha = sha1(source.encode(), usedforsecurity=False).hexdigest().encode()
         self._sources[sha] = source
-        return sha.encode()
+        return sha
 
-    def with_source(self, command: tuple[Argument, ...]) -> tuple[Argument, ...] | None:
-        """EVALSHA as EVAL, where the source is known."""
-        source = self._sources.get(str(command[1])) if command[0] == "EVALSHA" else None
-        return ("EVAL", source, *command[2:]) if source is not None else None
+    def source_of(self, command: tuple[Argument, ...]) -> str | None:
+        """The source of an EVALSHA, where it is known."""
+        return self._sources.get(str(command[1]).encode()) if command[0] == "EVALSHA" else None
+
+    def with_source(self, packed: bytes) -> bytes | None:
+        """A packed EVALSHA as EVAL, where the source is known."""
+        found = _PACKED_EVALSHA.match(packed)
+        source = self._sources.get(found[2]) if found is not None else None
+        if found is None or source is None:
+            return None
+        body = source.encode()
+        return b"%b$4\r\nEVAL\r\n$%d\r\n%b\r\n%b" % (found[1], len(body), body, packed[found.end() :])
 
 
 class _Map(SlotMap):
@@ -80,33 +106,36 @@ class _Map(SlotMap):
         nodes = dict.fromkeys([*self.all_nodes(), *self.address.seeds])
         return sorted(nodes, key=lambda node: node == last)
 
-    def serving(self, key: str) -> Node:
-        node = self.find(key)
+    def serving(self, tag: str) -> Node:
+        node = self.find(tag)
         if node is None:
             raise RedisConnectionError("no node serves this key's slot")
         return node
 
-    def instead_of(self, node: Node, key: str, error: RedisError) -> Node:
-        """Who serves this key now that a node is gone. Raises the error while nobody else does."""
-        other = self.find(key)
+    def instead_of(self, node: Node, tag: str, error: RedisError) -> Node:
+        """Who serves this tag now that a node is gone. Raises the error while nobody else does."""
+        other = self.find(tag)
         if other is None or other == node:
             raise error
         return other
+
+    def redirected(self, error: ResponseError, node: Node) -> Redirection:
+        """Where to go instead; the error again, where it says something else."""
+        elsewhere = redirection(error, node)
+        if elsewhere is None:
+            raise error
+        self.follow(elsewhere)
+        return elsewhere
+
+    def follow(self, elsewhere: Redirection) -> None:
+        """Remember what holds for the next commands too."""
+        if elsewhere.is_lasting:
+            self.move(elsewhere.slot, elsewhere.node)
 
 
 def _was_refused(error: RedisError) -> bool:
     """Nobody listens there: the command was never sent."""
     return isinstance(error.__cause__, ConnectionRefusedError)
-
-
-def _redirected(error: ResponseError, node: Node, slots: _Map) -> Redirection:
-    """Where to go instead; the error again, where it says something else."""
-    elsewhere = redirection(error, node)
-    if elsewhere is None:
-        raise error
-    if elsewhere.is_lasting:
-        slots.move(elsewhere.slot, elsewhere.node)
-    return elsewhere
 
 
 class LoopCluster:
@@ -126,15 +155,34 @@ class LoopCluster:
         key = key_of(command)
         if key is None:
             return await self._ask_any(command)
-        if self._slots.find(key) is None:
-            await self._refresh()
-        try:
-            return await self._ask(key, command)
-        except NoScriptError:
-            with_source = self._scripts.with_source(command)
-            if with_source is None:
-                raise
-            return await self._ask(key, with_source)
+        return await self._ask_with_script(tag_of(key), pack(command))
+
+    async def send(self, packed: bytes) -> Reply:
+        """The same for a packed command whose keys have a tag."""
+        return await self._ask_with_script(packed_tag(packed), packed)
+
+    def post(self, packed: bytes, waiter: Waiter) -> None:
+        """Send a packed command whose keys have a tag; its end is told to `waiter`. Where there is no connection to its node
+        `waiter` is told so at once; nothing left then."""
+        node = self._slots.find(packed_tag(packed))
+        if node is None:
+            self._refresh_soon()
+            waiter.set_exception(RedisConnectionError("not connected"))
+        else:
+            self._client(node).post(packed, _Posted(self, node, packed, waiter))
+
+    def post_again(self, node: Node, packed: bytes, waiter: Waiter, error: RedisError) -> None:
+        """After an error: the same to the node that the first one named, if it named one for good; else the waiter is told."""
+        if isinstance(error, ResponseError) and (elsewhere := redirection(error, node)) is not None:
+            self._slots.follow(elsewhere)
+            self._refresh_soon()
+            if elsewhere.is_lasting:
+                self._client(elsewhere.node).post(packed, waiter)
+                return
+            error = RedisConnectionError("its slot is being moved")
+        elif not isinstance(error, NoScriptError):
+            self._refresh_soon(lost=node)
+        waiter.set_exception(error)
 
     async def aclose(self) -> None:
         """Close all connections; commands under way fail."""
@@ -143,27 +191,35 @@ class LoopCluster:
         for client in self._clients.values():
             await client.aclose()
 
-    async def _ask(self, key: str, command: tuple[Argument, ...]) -> Reply:
-        node, is_asking = self._slots.serving(key), False
+    async def _ask_with_script(self, tag: str, packed: bytes) -> Reply:
+        if self._slots.find(tag) is None:
+            await self._refresh()
+        try:
+            return await self._ask(tag, packed)
+        except NoScriptError:
+            with_source = self._scripts.with_source(packed)
+            if with_source is None:
+                raise
+            return await self._ask(tag, with_source)
+
+    async def _ask(self, tag: str, packed: bytes) -> Reply:
+        node, is_asking = self._slots.serving(tag), False
         for _ in range(MOST_REDIRECTIONS):
             client = self._client(node)
             try:
-                return await (_ask_once(client, command) if is_asking else client.execute(*command))
+                return await (_ask_once(client, packed) if is_asking else client.send(packed))
             except _LOST as error:
                 if not _was_refused(error):
                     self._refresh_soon(lost=node)
                     raise
                 await self._refresh(lost=node)
-                node, is_asking = self._slots.instead_of(node, key, error), False
+                node, is_asking = self._slots.instead_of(node, tag, error), False
             except NoScriptError:
                 raise
             except ResponseError as error:
-                if str(error).startswith("CLUSTERDOWN"):
-                    self._refresh_soon()
-                elsewhere = _redirected(error, node, self._slots)
+                self._refresh_soon()
+                elsewhere = self._slots.redirected(error, node)
                 node, is_asking = elsewhere.node, not elsewhere.is_lasting
-                if elsewhere.is_lasting:
-                    self._refresh_soon()
         raise RedisConnectionError("redirected too often")
 
     async def _ask_any(self, command: tuple[Argument, ...]) -> Reply:
@@ -206,12 +262,31 @@ class LoopCluster:
                 return
 
 
-async def _ask_once(client: LoopPipeline, command: tuple[Argument, ...]) -> Reply:
+class _Posted:
+    """Who waits for a posted command, with what is needed to post it to another node."""
+
+    __slots__ = ("_cluster", "_node", "_packed", "_waiter")
+
+    def __init__(self, cluster: LoopCluster, node: Node, packed: bytes, waiter: Waiter) -> None:
+        self._cluster, self._node, self._packed, self._waiter = cluster, node, packed, waiter
+
+    def done(self) -> bool:
+        return self._waiter.done()
+
+    def set_result(self, reply: Reply, /) -> None:
+        self._waiter.set_result(reply)
+
+    def set_exception(self, error: RedisError, /) -> None:
+        self._cluster.post_again(self._node, self._packed, self._waiter, error)
+
+
+async def _ask_once(client: LoopPipeline, packed: bytes) -> Reply:
     """`ASKING` and the command, one behind the other on one connection. Where another command came between them, the
     node refuses ours without running it, and we are sent on once more."""
     await client.execute("PING")  # connected now, so that both leave in this turn
-    _, reply = await asyncio.gather(client.execute("ASKING"), client.execute(*command))
-    return reply
+    asking, reply = client.send(pack(("ASKING",))), client.send(packed)
+    await asking
+    return await reply
 
 
 class ThreadCluster:
@@ -231,18 +306,19 @@ class ThreadCluster:
         key = key_of(command)
         if key is None:
             return self._ask_any(command)
-        if self._slots.find(key) is None:
+        tag = tag_of(key)
+        if self._slots.find(tag) is None:
             self._refresh()
         try:
-            return self._ask(key, command)
+            return self._ask(tag, command)
         except NoScriptError:
-            with_source = self._scripts.with_source(command)
-            if with_source is None:
+            source = self._scripts.source_of(command)
+            if source is None:
                 raise
-            return self._ask(key, with_source)
+            return self._ask(tag, ("EVAL", source, *command[2:]))
 
-    def _ask(self, key: str, command: tuple[Argument, ...]) -> Reply:
-        node, is_asking = self._slots.serving(key), False
+    def _ask(self, tag: str, command: tuple[Argument, ...]) -> Reply:
+        node, is_asking = self._slots.serving(tag), False
         for _ in range(MOST_REDIRECTIONS):
             client = self._client(node)
             try:
@@ -253,16 +329,13 @@ class ThreadCluster:
                 self._refresh(lost=node)
                 if not _was_refused(error):
                     raise
-                node, is_asking = self._slots.instead_of(node, key, error), False
+                node, is_asking = self._slots.instead_of(node, tag, error), False
             except NoScriptError:
                 raise
             except ResponseError as error:
-                if str(error).startswith("CLUSTERDOWN"):
-                    self._refresh()
-                elsewhere = _redirected(error, node, self._slots)
+                elsewhere = self._slots.redirected(error, node)
                 node, is_asking = elsewhere.node, not elsewhere.is_lasting
-                if elsewhere.is_lasting:
-                    self._refresh()
+                self._refresh()
         raise RedisConnectionError("redirected too often")
 
     def _ask_any(self, command: tuple[Argument, ...]) -> Reply:

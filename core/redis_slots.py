@@ -93,6 +93,12 @@ def key_of(command: Sequence[Argument]) -> str | None:
     return key.decode() if isinstance(key, bytes) else str(key)
 
 
+def packed_tag(packed: bytes) -> str:
+    """The tag of the first key of a packed command. Raises ValueError when its keys have none."""
+    start = packed.index(b"{") + 1
+    return packed[start : packed.index(b"}", start)].decode()
+
+
 def redirection(error: ResponseError, asked: Node) -> Redirection | None:
     """What `MOVED 3999 host:port` and `ASK 3999 host:port` say; without a host it is the host that was asked."""
     word, _, rest = str(error).partition(" ")
@@ -110,9 +116,8 @@ class SlotMap:
         self._nodes: list[Node | None] = [None] * SLOTS
         self._by_tag: dict[str, Node] = {}
 
-    def find(self, key: str) -> Node | None:
-        """The node that serves this key, if any does as far as we know."""
-        tag = tag_of(key)
+    def find(self, tag: str) -> Node | None:
+        """The node that serves this tag, if any does as far as we know."""
         node = self._by_tag.get(tag)
         if node is None and (node := self._nodes[slot_of(tag)]) is not None and len(self._by_tag) < SLOTS:
             self._by_tag[tag] = node

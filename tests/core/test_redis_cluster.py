@@ -12,6 +12,7 @@ from config.addresses import AddressMissing, with_database_number
 from core.redis import slowest_clock, usage_redis
 from core.redis_cluster import LoopCluster, ThreadCluster
 from core.redis_layout import SHARDS, shard_tag, stream_key
+from core.redis_loop import pack
 from core.redis_slots import ClusterAddress, Node, key_of, redirection, slot_of, tag_of
 from tests.cluster import PRIMARIES, Cluster, ClusterNode
 
@@ -163,6 +164,48 @@ def test_a_slot_on_another_node_is_followed_and_runs_once(cluster: Cluster, *, i
     try:
         assert sorted(int(str(n)) for n in asyncio.run(ask())) == list(range(1, 51))
         assert threads.execute("INCR", key) == 51
+    finally:
+        target.ask("FLUSHALL")
+        settle_slot(cluster, slot, source)
+
+
+def test_posted_commands_follow_their_slot_and_tell_of_what_they_need(cluster: Cluster) -> None:
+    """The way of usual calls: packed, without a task, each told its own end; MOVED is followed, all else is told."""
+    key = "{posted}:n"
+    slot = slot_of("posted")
+    source = cluster.owner_of(slot)
+    target = of_other_node(cluster, source)
+    source.ask("SCRIPT", "FLUSH")
+
+    async def ask() -> list[object]:
+        client = LoopCluster(cluster.url, timeout=2.0)
+        loop = asyncio.get_running_loop()
+
+        async def post(*command: str | int) -> object:
+            told = loop.create_future()
+            client.post(pack(command), told)
+            return (await asyncio.gather(told, return_exceptions=True))[0]
+
+        answers = [await post("INCR", key)]  # no connection yet: told so, and nothing left
+        assert await client.send(pack(("INCR", key))) == 1
+        sha = (await client.execute("SCRIPT", "LOAD", SCRIPT)).decode()
+        answers.append(await post("EVALSHA", sha, 1, key))
+        assert await client.send(pack(("EVALSHA", sha, 1, key))) == 2  # which sent the source
+        answers.append(await post("EVALSHA", sha, 1, key))
+        await client.execute("DEL", key)
+        for node in cluster.primaries:
+            assert await client.execute("GET", next(f"{shard_tag(s)}:n" for s in range(SHARDS) if cluster.owner_of(slot_of(f"s{s:02d}")) is node)) is None  # fmt: skip
+        move_slot(cluster, slot, source, target)
+        answers += await asyncio.gather(*(post("INCR", key) for _ in range(20)))
+        await client.aclose()
+        return answers
+
+    try:
+        unconnected, unknown, third, *counted = asyncio.run(ask())
+        assert isinstance(unconnected, redis.ConnectionError)
+        assert isinstance(unknown, redis.exceptions.NoScriptError)
+        assert third == 3
+        assert sorted(int(str(n)) for n in counted) == list(range(1, 21))
     finally:
         target.ask("FLUSHALL")
         settle_slot(cluster, slot, source)
