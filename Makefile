@@ -6,7 +6,7 @@ MANAGE := $(PY) manage.py
 ARGS ?=
 NGINX_LUA := nginx libnginx-mod-http-lua lua-nginx-redis lua-resty-core lua-resty-lrucache
 
-.PHONY: help env env-dev demo run servers test bench chaos soak stripe-figures check fix migrate seed shell schema lock screenshots
+.PHONY: help env env-dev demo run servers test bench chaos soak stripe-figures proofs check fix migrate seed shell schema lock screenshots
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -46,6 +46,9 @@ soak: env-dev ## an hour of mixed load: memory, descriptors and Redis keys stay 
 stripe-figures: env-dev ## prove payments at the stand-in: one line of figures a proof (ARGS="R10 R13=500", ARGS=--quick)
 	@deploy/local/chromium.sh
 	@$(PY) -m tests.billing.stripe.figures $(ARGS)
+
+proofs: env-dev ## prove budgets, cut streams, attacks and safety of the gateway: one line of figures each (ARGS="R23 budgets", ARGS=--quick)
+	@$(PY) -m tests.proofs $(ARGS)
 
 check: env-dev ## formatting, lint, types, import order, migrations, templates, deployment files
 	@deploy/local/check.sh

