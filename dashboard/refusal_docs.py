@@ -74,6 +74,7 @@ REFUSALS = (
     RefusalDoc("upgrade_not_supported", 501, "The route takes no WebSockets; other upgrades are not supported anywhere.", "Use plain HTTP."),
     RefusalDoc("upstream_unavailable", 502, "The API behind the gateway did not answer. Not charged.", "Try again a little later."),
     RefusalDoc("metering_unavailable", 503, "The call could not be metered, so it was not let through. Not charged.", "Try again after `Retry-After`."),
+    RefusalDoc("gateway_stopped", 503, "The gateway was stopped in the middle of a stream that took longer than a stop waits for.", "Ask again: another worker answers."),
     RefusalDoc("model_without_price", 503, "The language model has no price yet, so it is not sold. Not charged.", "Choose another model, or write to support."),
     RefusalDoc("key_lookup_unavailable", 503, "The key was not seen before and cannot be looked up now. Not charged.", "Try again after `Retry-After`."),
     RefusalDoc("unavailable", 503, "A server that is needed here does not answer.", "Try again in some seconds."),

@@ -101,6 +101,10 @@ class Recorder:
         """Count a refusal; nobody waits for it."""
         self._keep(self._count(shard, org_id, mode, key_id, reason))
 
+    async def see_through(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this to its end, also when the caller is cancelled meanwhile; a shutdown waits for it."""
+        await asyncio.shield(self._keep(work))
+
     def _keep(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.create_task(work)
         self._tasks.add(task)

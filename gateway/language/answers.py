@@ -50,6 +50,14 @@ NOT_RESERVED = Refusal(
 )
 
 
+GATEWAY_STOPPED = Refusal(
+    "gateway_stopped",
+    503,
+    "The gateway was stopped",
+    "The answer took longer than a stop waits for. What came is charged as the route says; ask again for the rest.",
+)
+
+
 def bad_model_request(detail: str) -> Refusal:
     """400 for a body that cannot be read."""
     return Refusal("invalid_model_request", 400, "The request cannot be read", detail)

@@ -4,7 +4,9 @@ Its bound is reserved before it goes out; no frame of a stream leaves before its
 after settling. What is billed is the upstream's own count; where there is none, an estimate that says so.
 """
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,6 +20,7 @@ from gateway.call import Call, CallRefused, Passed, admit, forwarded, tried_agai
 from gateway.caller import Callers
 from gateway.headers import answer_headers, upstream_headers, withheld
 from gateway.language.answers import (
+    GATEWAY_STOPPED,
     MODEL_NOT_FOUND,
     MODEL_WITHOUT_PRICE,
     NOT_RESERVED,
@@ -64,6 +67,7 @@ from plans.models import OnLeaving
 
 SLICE = 1_024  # output tokens that are reserved at a time where the caller sets no limit
 BYTES_A_TOKEN = 4  # of text, for estimates
+LAST_FRAME_SECONDS = 1.0  # of a stream that a shutdown ends
 
 
 async def carry_out(
@@ -264,17 +268,27 @@ class ModelExchange:
             on_leaving=self.on_leaving,
         )
         left = await passer.run(answer, still_held=lambda: self.recorder.holds(self.reservation))
+        ending = self._end_stream(answer, passer, left)
+        await (self.recorder.see_through(ending) if left is Left.STOPPED else ending)
+
+    async def _end_stream(self, answer: Answer, passer: FramePasser, left: Left) -> None:
+        """Settle, then send the end, or say in the dialect why there is none."""
         self.bytes_out = passer.bytes_out
         stream = passer.stream
         # Where we end a stream the upstream may have counted more than was delivered.
-        is_counted = stream.is_counted and left not in (Left.DELIVERED, Left.REFUSED)
+        is_counted = stream.is_counted and left not in (Left.DELIVERED, Left.REFUSED, Left.STOPPED)
         used = self._used(stream.tokens, passer.text_bytes, passer.text_frames, is_counted=is_counted)
         outcome = "" if left is Left.WHOLE else left.value
-        is_settled = await self._settle(answer.status, left.reason, used, outcome=outcome)
-        if left is Left.REFUSED and is_settled:
-            refusal = passer.refusal or TOO_LARGE_FOR_LIMIT
+        reason = left.reason
+        if left is Left.STOPPED and self.on_leaving == OnLeaving.FREE:
+            reason = "gateway_error"
+        is_settled = await self._settle(answer.status, reason, used, outcome=outcome)
+        if left in (Left.REFUSED, Left.STOPPED) and is_settled:
+            refusal = (passer.refusal or TOO_LARGE_FOR_LIMIT) if left is Left.REFUSED else GATEWAY_STOPPED
             frame = error_frame(self.asked.dialect, refusal, self.call.request_id)
-            await self.call.send({"type": "http.response.body", "body": frame})
+            with suppress(TimeoutError):  # a client that does not read is not waited for
+                async with asyncio.timeout(LAST_FRAME_SECONDS):
+                    await self.call.send({"type": "http.response.body", "body": frame})
         elif left in (Left.WHOLE, Left.FAILED) and is_settled:
             await passer.finish()
         # otherwise the server below us cuts the connection: the answer is not complete

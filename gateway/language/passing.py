@@ -26,6 +26,7 @@ class Left(Enum):
     CUT = "upstream_cut"
     SLOW = "upstream_slow"
     EXPIRED = "expired"
+    STOPPED = "gateway_stopped"
 
     @property
     def reason(self) -> str:
@@ -59,10 +60,12 @@ class FramePasser:
         self._held: list[bytes] = []
 
     async def run(self, answer: Answer, *, still_held: Callable[[], bool]) -> Left:
-        """Read the upstream to its end, or to what ends it for us."""
+        """Read the upstream to its end, or to what ends it for us: also our own shutdown, when its time is up."""
         self._body.on_leaving(lambda: self._when_left(answer))
         try:
             return await self._pass_on(answer, still_held)
+        except asyncio.CancelledError:
+            return self._gone() if self._body.is_gone else Left.STOPPED
         finally:
             if self._drain_end is not None:
                 self._drain_end.cancel()
