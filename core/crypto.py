@@ -32,6 +32,16 @@ def decrypt(token: str) -> str:
     return _fernet(_keys()).decrypt(token.encode()).decode() if token else ""
 
 
+def encrypt_bytes(clear: bytes) -> bytes:
+    """The same for bytes."""
+    return _fernet(_keys()).encrypt(clear)
+
+
+def decrypt_bytes(token: bytes) -> bytes:
+    """The clear bytes. Raises cryptography.fernet.InvalidToken when no configured key fits."""
+    return _fernet(_keys()).decrypt(token)
+
+
 class EncryptedTextField(models.TextField[str, str]):
     """Text that is encrypted in the database and clear in Python. Cannot be searched."""
 

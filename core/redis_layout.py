@@ -90,6 +90,11 @@ def claim_key(shard: int, org_id: int, digest: str) -> str:
     return f"{_prefix(shard)}claim:{org_id}:{digest}"
 
 
+def mark_key(shard: int, org_id: int, name: str) -> str:
+    """Mark of a request with an `Idempotency-Key` that is being carried out, or was until a moment ago."""
+    return f"{_prefix(shard)}once:{org_id}:{name}"
+
+
 def refusals_prefix(shard: int) -> str:
     """What the refusal counters of a shard start with; the script adds the minute of its own clock."""
     return _prefix(shard) + "ref:"

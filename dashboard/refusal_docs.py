@@ -23,6 +23,7 @@ REFUSALS = (
     RefusalDoc("bad_path", 400, "The path holds `.` or `..` segments or a NUL character.", "Send the path that you mean."),
     RefusalDoc("verification_invalid", 400, "A question about a key makes no sense; `detail` names the field.", "Correct what is named and ask again."),
     RefusalDoc("invalid_model_request", 400, "The body of a call to a language model cannot be read; the message says why.", "Send JSON with `model`, and limits that are numbers."),
+    RefusalDoc("bad_idempotency_key", 400, "The `Idempotency-Key` is not 1 to 200 visible ASCII characters, or was sent twice.", "Send one, for example a UUID."),
     RefusalDoc("missing_key", 401, "The request carried no API key.", "Send `Authorization: Bearer YOUR_KEY` or `X-API-Key`."),
     RefusalDoc("invalid_key", 401, "The key is not one of ours, or it was revoked.", "Check that it was copied whole; issue a new one under API keys."),
     RefusalDoc("key_expired", 401, "The key's expiry has passed, or its grace period after a rotation.", "Use the key that replaced it, or issue a new one."),

@@ -46,6 +46,7 @@ REASONS = {
     "expired": "not settled in time",
     "unreported": "its end was not reported",
     "connection_closed": "how a connection ended",
+    "replayed": "answered again",
     "filtered": "outside the meter's filter",
 }
 CORRECTIONS = {"correction": "a correction", "void": "a void"}  # they change what is charged

@@ -50,6 +50,7 @@ from gateway.problems import (  # noqa: E402
 )
 from gateway.proxy import Receive, Send, ask_upstream  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
+from gateway.replays.answering import Replays, wants_one_answer  # noqa: E402
 from gateway.routes import LanguageTerms, RouteEntry, has_dot_segments  # noqa: E402
 from gateway.snapshot import Catalogue, Followed  # noqa: E402
 from gateway.upstream.answer import Answer  # noqa: E402
@@ -88,6 +89,7 @@ class Gateway:
         self._recorder: Recorder | None = None
         self._session: Pool | None = None
         self.lane: Lane | None = None
+        self._replays: Replays | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -100,12 +102,14 @@ class Gateway:
     async def start(self) -> None:
         take_descriptors()
         self._recorder = Recorder(AsyncEngine())
+        self._replays = Replays(self.callers, self._recorder)
         self._session = Pool(
             guarded_socket(), tls=upstream_tls(), longest_answer_s=settings.UPSTREAM_LONGEST_ANSWER_SECONDS
         )
         await self.catalogue.start()
         await self.shelf.start()
         self._recorder.start()
+        self._replays.start()
         self.checks.start()
         self.forward_auth.start(self._recorder)
         self.open_websockets.start(self._recorder.engine, self._is_on_sale)
@@ -129,6 +133,8 @@ class Gateway:
         await self.shelf.stop()
         await self.forward_auth.stop()
         await self.open_websockets.stop()
+        if self._replays is not None:
+            await self._replays.stop()
         if self._recorder is not None:
             await self._recorder.stop()
             await self._recorder.engine.aclose()
@@ -253,10 +259,15 @@ class Gateway:
             self._count(record, refusal)
             return refusal
         call = Call(scope, receive, send, request_id, key_hash, record, route, path, started_at)
-        if route.language is not None:
-            return await self._call_model(call, route.language)
         if is_upgrade:
             return await self._open_websocket(call)
+        if route.replay_s and wants_one_answer(call):
+            return await self.replays.answer(call, self._carry_out)
+        return await self._carry_out(call)
+
+    async def _carry_out(self, call: Call) -> Refusal | None:
+        if call.route.language is not None:
+            return await self._call_model(call, call.route.language)
         try:
             passed = await admit(call, self.callers, self.recorder)
         except CallRefused as error:
@@ -313,6 +324,12 @@ class Gateway:
         if self._recorder is None:
             raise RuntimeError("the gateway has not started")
         return self._recorder
+
+    @property
+    def replays(self) -> Replays:
+        if self._replays is None:
+            raise RuntimeError("the gateway has not started")
+        return self._replays
 
     @property
     def session(self) -> Pool:

@@ -38,6 +38,7 @@ from gateway.proxy import (
     has_request_body,
 )
 from gateway.recorder import Recorder
+from gateway.replays.keeper import Keeper
 from gateway.routes import RouteEntry
 from gateway.upstream.pool import Pool
 from keys.records import KeyRecord
@@ -62,6 +63,7 @@ class Call:
     route: RouteEntry
     path: str
     started_at: float
+    keeper: Keeper | None = None  # writes the answer down for retries (gateway/replays)
 
     @property
     def method(self) -> str:
@@ -233,6 +235,7 @@ class Exchange:
         return await ask_upstream(
             self.session, method=call.method, url=url, headers=sent, body=self.body, has_body=has_body,
             connect_timeout_s=upstream.connect_timeout_s, timeout_s=call.route.timeout_s,
+            stops_with_client=call.keeper is None,
         )  # fmt: skip
 
     async def _pass_on(self, answer: Answer) -> None:
@@ -271,7 +274,8 @@ class Exchange:
             length=int(length) if length is not None else None,
             is_event_stream=answer.is_event_stream,
         )
-        self.body.on_leaving(answer.close)
+        keeper = self.call.keeper
+        self.body.on_leaving(answer.close if keeper is None else keeper.when_left(answer.close))
         try:
             reason, is_whole = await self._stream(answer, held, reason)
         except (
@@ -292,15 +296,20 @@ class Exchange:
                 if not self.recorder.holds(self.passed.request.reservation):
                     return "expired", False
                 await held.pass_on(chunk)
-                if self.body.is_gone:
+                if self._is_over:
                     break
         except (UpstreamCut, UpstreamTimeout) as error:
             if self.body.is_gone:
                 return reason, False  # we closed the upstream because the client left: delivered is billed
             return ("upstream_timeout" if isinstance(error, UpstreamTimeout) else "upstream_error"), False
-        if self.body.is_gone:
+        if self._is_over:
             return reason, False
         return ("upstream_error", False) if held.is_short else (reason, True)
+
+    @property
+    def _is_over(self) -> bool:
+        """Nobody waits for the rest any more, not even a retry."""
+        return self.body.is_gone and self.call.keeper is None
 
     async def _settle(self, status: int, reason: str) -> bool:
         call, passed, target = self.call, self.passed, self.call.route.target
@@ -311,7 +320,12 @@ class Exchange:
             passed.request, units=0 if reason else target.units, event=self._event(outcome)
         )
         self._log(outcome)
-        return await self.recorder.settle(settlement, lambda: self._event(replace(outcome, reason="expired")))
+        is_recorded = await self.recorder.settle(
+            settlement, lambda: self._event(replace(outcome, reason="expired"))
+        )
+        if call.keeper is not None:
+            call.keeper.settled(passed.answer.event_id, reason=reason, is_recorded=is_recorded)
+        return is_recorded
 
     def _log(self, outcome: Outcome) -> None:
         """A line for each call that failed; for all of them where the installation wants it."""

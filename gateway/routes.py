@@ -81,6 +81,7 @@ class RouteEntry:
     language: LanguageTerms | None = None
     pool: ServerPool | None = None  # where the product has several servers
     websocket: str = ""  # how its connections are billed; "": it has none
+    replay_s: int = 0  # answers are kept for retries so long
 
     @property
     def units_text(self) -> str:
@@ -313,4 +314,5 @@ def _entry(route: Route, product: Product, target: _Target) -> RouteEntry:
         language=_language_terms(route),
         pool=target.pool,
         websocket=route.websocket,
+        replay_s=route.replay_seconds,
     )

@@ -6,6 +6,9 @@ from plans.models import Dialect, Measure, Meter, Product, Route, RouteCharge
 
 SLUG = "v1"  # so that the addresses are those of the providers: /v1/chat/completions
 TIMEOUT_MS = 600_000  # until the first byte, and between two of them; as the SDKs wait
+REPLAY_SECONDS = (
+    3_600  # SDKs retry within minutes; an answer is the customer's own and is not kept longer than it helps
+)
 BODY_LIMIT_BYTES = 32 * 1024 * 1024  # pictures stand in bodies
 PATHS = {
     "/chat/completions": Dialect.CHAT_COMPLETIONS, "/completions": Dialect.COMPLETIONS, "/responses": Dialect.RESPONSES,
@@ -33,7 +36,7 @@ def install_language_models(*, upstream_url: str, credential: str = "") -> Produ
         facts = {
             "name": dialect.label, "methods": ["GET"] if dialect == Dialect.MODELS else ["POST"], "position": position,
             "meter": cost, "dialect": dialect, "measure": Measure.COST, "timeout_ms": TIMEOUT_MS,
-            "body_limit_bytes": BODY_LIMIT_BYTES,
+            "body_limit_bytes": BODY_LIMIT_BYTES, "replay_seconds": 0 if dialect == Dialect.MODELS else REPLAY_SECONDS,
         }  # fmt: skip
         route, is_new = Route.objects.get_or_create(product=product, path=path, defaults=facts)
         if is_new:

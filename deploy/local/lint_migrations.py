@@ -17,6 +17,7 @@ FIRST_RELEASE = [
     "0003_dimensions_and_moments",
     "0003_owner_scopes",
     "0010_rate_limits_of_tokens",
+    "0013_replayed_answers",
 ]
 OURS = ["core", "accounts", "plans", "keys", "metering", "billing", "dashboard"]
 

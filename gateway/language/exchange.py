@@ -266,6 +266,7 @@ class ModelExchange:
             self._reserve,
             hides_usage=not self.asked.wants_usage,
             on_leaving=self.on_leaving,
+            is_kept=self.call.keeper is not None,
         )
         left = await passer.run(answer, still_held=lambda: self.recorder.holds(self.reservation))
         ending = self._end_stream(answer, passer, left)
@@ -289,7 +290,9 @@ class ModelExchange:
             with suppress(TimeoutError):  # a client that does not read is not waited for
                 async with asyncio.timeout(LAST_FRAME_SECONDS):
                     await self.call.send({"type": "http.response.body", "body": frame})
-        elif left in (Left.WHOLE, Left.FAILED) and is_settled:
+        elif is_settled and (
+            left in (Left.WHOLE, Left.FAILED) or (left is Left.DRAINED and self.call.keeper)
+        ):
             await passer.finish()
         # otherwise the server below us cuts the connection: the answer is not complete
 
@@ -351,7 +354,15 @@ class ModelExchange:
             at_us=self.at_us, weights={"tokens": (self.bound.total, true.total)},
         )  # fmt: skip
         expired = replace(ended, reason="expired")
-        return await self.recorder.settle(settlement, lambda: self._event(expired, Decimal(0), properties))
+        is_recorded = await self.recorder.settle(
+            settlement, lambda: self._event(expired, Decimal(0), properties)
+        )
+        if self.call.keeper is not None:
+            is_whole = outcome in ("", Left.DRAINED.value)
+            self.call.keeper.settled(
+                self.passed.answer.event_id, reason=reason, is_recorded=is_recorded, is_whole=is_whole
+            )
+        return is_recorded
 
     def _properties(self, tokens: Tokens, outcome: str, *, is_estimate: bool) -> dict[str, Any]:
         row = self.sizing.price_row(tokens)

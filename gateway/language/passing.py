@@ -46,10 +46,11 @@ class FramePasser:
     """Passes one stream on. `reserve(text bytes, frames with text)` says why more may not be sent."""
 
     def __init__(
-        self, send: Send, body: Body, reserve: Reserve, *, hides_usage: bool, on_leaving: str
-    ) -> None:
+        self, send: Send, body: Body, reserve: Reserve, *, hides_usage: bool, on_leaving: str, is_kept: bool = False
+    ) -> None:  # fmt: skip
         self._send, self._body, self._reserve = send, body, reserve
         self._hides_usage, self._on_leaving = hides_usage, on_leaving
+        self._is_kept = is_kept  # for a retry: also what nobody receives now
         self.stream = EventStream()
         self.refusal: Refusal | None = None
         self.bytes_out = 0
@@ -124,7 +125,7 @@ class FramePasser:
             self.bytes_out += len(raw)
             if self._held or frame.is_last:
                 self._held.append(raw)
-            elif not self._body.is_gone:
+            elif self._is_kept or not self._body.is_gone:
                 await self._send({"type": "http.response.body", "body": raw, "more_body": True})
         return None
 

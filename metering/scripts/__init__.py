@@ -28,6 +28,7 @@ _PARTS = {
     "refuse": ("clock", "numbers", "refusals"),
     "cut": (),
     "correct": ("numbers",),
+    "mark": (),
     # Behind `dry_run`, parts are read once more: from there on what they call is looked at.
     "look": (
         *_NOW, "numbers", "windows", "admit_plain", "look_first", *_CAP, "look_capped",

@@ -13,6 +13,7 @@ from plans.upstream_address import check_upstream_address
 SLUG = RegexValidator(r"^[a-z0-9][a-z0-9_-]*$", "Lower case letters, digits, hyphen and underscore.")
 FEATURE = RegexValidator(r"^[a-z][a-z0-9_]*$", "Lower case letters, digits and underscore.")
 RESERVED_SLUGS = ("api",)  # paths of the gateway itself
+LONGEST_REPLAY_SECONDS = 7 * 86_400
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -249,6 +250,11 @@ class Route(models.Model):
         default=30_000, help_text="Longest wait for the upstream's next bytes."
     )
     body_limit_bytes = models.PositiveBigIntegerField(default=10 * 1024 * 1024)
+    replay_seconds = models.PositiveIntegerField(
+        default=0,
+        validators=[MaxValueValidator(LONGEST_REPLAY_SECONDS)],
+        help_text="Answers to requests with an Idempotency-Key are kept so long for their retries, which are free. 0: not at all.",
+    )
     is_active = models.BooleanField(default=True)
     archived_at = models.DateTimeField(null=True, blank=True)
 

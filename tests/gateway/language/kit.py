@@ -125,11 +125,17 @@ class User(Customer):
 
     @contextmanager
     def stream(
-        self, path: str = "/chat/completions", act: str = "", *, product: str = "v1", **body: Any
+        self,
+        path: str = "/chat/completions",
+        act: str = "",
+        *,
+        product: str = "v1",
+        headers: dict[str, str] | None = None,
+        **body: Any,
     ) -> Iterator[http.client.HTTPResponse]:
         """A stream whose head came; leaving the block closes the connection."""
         connection = http.client.HTTPConnection(urlsplit(self.api.url).netloc, timeout=30)
-        headers = {"Authorization": f"Bearer {self.issued.clear}", "X-Act": act}
+        headers = {"Authorization": f"Bearer {self.issued.clear}", "X-Act": act} | (headers or {})
         try:
             connection.request("POST", f"/{product}{path}", document(path, {"stream": True} | body), headers)
             with connection.getresponse() as response:
