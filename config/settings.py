@@ -276,7 +276,7 @@ GATEWAY_LOG_CALLS = env.bool(
     "FAREBOX_LOG_CALLS", default=False
 )  # a line for every call, not only for failed ones
 # Answers kept for retries with an Idempotency-Key, in CACHE_URL: the longest, and bytes as stored, of an organization and of all.
-REPLAY_ANSWER_BYTES = env.int("FAREBOX_REPLAY_ANSWER_BYTES", default=1024 * 1024)
+REPLAY_ANSWER_BYTES = env.int("FAREBOX_REPLAY_ANSWER_BYTES", default=4 * 1024 * 1024)
 REPLAY_ORGANIZATION_BYTES = env.int("FAREBOX_REPLAY_ORGANIZATION_BYTES", default=16 * 1024 * 1024)
 REPLAY_TOTAL_BYTES = env.int("FAREBOX_REPLAY_TOTAL_BYTES", default=128 * 1024 * 1024)
 UPSTREAM_ALLOW_PRIVATE = env.bool("FAREBOX_UPSTREAM_ALLOW_PRIVATE", default=True)

@@ -14,6 +14,7 @@ from django.test import Client
 from accounts.models import Role
 from core.clock import now
 from metering.services import ingest_history
+from plans.models import Meter
 from tests.billing.kit import Customer
 from tests.billing.test_explain import report
 from tests.factories import (
@@ -130,6 +131,19 @@ def test_a_row_opens_its_call(shop: Shop) -> None:
     assert f"/usage/find/?find={row.event.id}" in shop.page("").content.decode()
     found = shop.client.get(f"/usage/find/?find={row.event.request_id}").content.decode()
     assert row.event.request_id in found
+
+
+def test_a_replay_names_the_call_that_was_billed(shop: Shop) -> None:
+    billed = shop.page("reason=billed").context["calls"][0].event
+    again = report(shop.customer, Meter.objects.get(), shop.begun + timedelta(hours=1), "0")
+    again = replace(
+        again, door="gateway", request_id="req_again", status=200, reason="replayed", properties={"replay_of": str(billed.id)}
+    )  # fmt: skip
+    ingest_history([again], at=now())
+    assert [row.event.request_id for row in shop.page("reason=replayed").context["calls"]] == ["req_again"]
+    assert "answered again" in shop.page("reason=replayed").content.decode()
+    found = shop.client.get("/usage/find/?find=req_again").content.decode()
+    assert f"?find={billed.id}" in found
 
 
 def test_the_number_of_queries_does_not_grow(

@@ -238,7 +238,7 @@ def test_an_answer_that_is_too_large_is_made_anew(once: Once) -> None:
         answer = send(customer, key, "/big/30000", via=once.second.api)
         assert (len(answer.body), "idempotent-replayed" in answer.headers) == (30_000, False)
     assert reasons(customer, 2) == ["", ""]
-    for _ in range(2):  # the other gateway allows a megabyte
+    for _ in range(2):  # the other gateway allows four megabytes
         answer = send(customer, key, "/big/300000")
     assert (len(answer.body), answer.headers["idempotent-replayed"]) == (300_000, "true")
 
