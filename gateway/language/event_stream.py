@@ -24,6 +24,7 @@ class Frame:
     raw: bytes
     value: dict[str, Any] | None
     is_last: bool
+    text: bytes = b""  # of the model's output that it delivers (UTF-8): no fewer bytes than its tokens
 
     @property
     def is_usage_only(self) -> bool:
@@ -37,11 +38,6 @@ class Frame:
         """As it would have come had nobody asked for the usage. Within a JSON text these bytes cannot stand: its quotes are
         escaped."""
         return self.raw.replace(b',"usage":null', b"").replace(b', "usage": null', b"")
-
-    @property
-    def text_bytes(self) -> int:
-        """How many bytes of the model's output it delivers (UTF-8): no fewer than its tokens."""
-        return _delivered(self.value) if self.value is not None else 0
 
 
 class EventStream:
@@ -80,11 +76,11 @@ class EventStream:
         )
         value = _json(data)
         is_last = data.strip() == _DONE if value is None else value.get("type") in _LAST_TYPES
-        frame = Frame(raw, value, is_last)
+        frame = Frame(raw, value, is_last, _delivered(value) if value is not None else b"")
         if value is not None:
             self._take(value)
             self.has_failed = self.has_failed or bool(value.get("error")) or value.get("type") in _FAILURES
-            self.text_bytes += frame.text_bytes
+            self.text_bytes += len(frame.text)
         self.has_ended = self.has_ended or frame.is_last
         return frame
 
@@ -111,16 +107,16 @@ def _json(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def text_of_answer(value: dict[str, Any]) -> int:
-    """How many bytes of the model's output an answer that came whole delivers; pictures and vectors are none."""
-    found = 0
+def text_of_answer(value: dict[str, Any]) -> bytes:
+    """The model's output in an answer that came whole; pictures and vectors are none."""
+    found = b""
     choices = value.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             found += _delivered({"choices": [choice | {"delta": choice.get("message")}]})
-    found += sum(_delivered({"delta": part}) for part in _dicts(value.get("content")))
+    found += b"".join(_delivered({"delta": part}) for part in _dicts(value.get("content")))
     for item in _dicts(value.get("output")):
-        found += sum(_delivered({"delta": part}) for part in _dicts(item.get("content")))
+        found += b"".join(_delivered({"delta": part}) for part in _dicts(item.get("content")))
     return found
 
 
@@ -128,7 +124,7 @@ def _dicts(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _delivered(value: dict[str, Any]) -> int:
+def _delivered(value: dict[str, Any]) -> bytes:
     """Text of chat deltas, completions, Anthropic's deltas and the deltas of responses."""
     texts: list[object] = []
     choices = value.get("choices")
@@ -137,7 +133,7 @@ def _delivered(value: dict[str, Any]) -> int:
             texts += [choice.get("text"), *_delta_texts(choice.get("delta"))]
     delta = value.get("delta")
     texts += _delta_texts(delta) if isinstance(delta, dict) else [delta]
-    return sum(len(text.encode(errors="replace")) for text in texts if isinstance(text, str))
+    return b"".join(text.encode(errors="replace") for text in texts if isinstance(text, str))
 
 
 def _delta_texts(delta: object) -> list[object]:

@@ -30,10 +30,12 @@ from gateway.language.answers import (
     sdk_headers,
     send_model_refusal,
 )
-from gateway.language.asked import Asked, BadModelRequest, read_request
+from gateway.language.asked import IMAGE_TOKENS, Asked, BadModelRequest, read_request
 from gateway.language.event_stream import text_of_answer
 from gateway.language.passing import FramePasser, Left, read_whole
+from gateway.language.prompt import prompt_of
 from gateway.language.sizing import Bound, NoPrice, Sizing
+from gateway.language.tokenizer import BYTES, BYTES_A_TOKEN, Estimate, estimate
 from gateway.language.tokens import Tokens, read_usage
 from gateway.pool_call import PoolCall
 from gateway.pools import Server, Upstream
@@ -66,7 +68,6 @@ from metering.engine import MeteringUnavailable
 from plans.models import OnLeaving
 
 SLICE = 1_024  # output tokens that are reserved at a time where the caller sets no limit
-BYTES_A_TOKEN = 4  # of text, for estimates
 LAST_FRAME_SECONDS = 1.0  # of a stream that a shutdown ends
 
 
@@ -127,10 +128,10 @@ def _never_fits(record: KeyRecord, bound: Bound) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """The tokens of a call, and whether somebody counted them."""
+    """The tokens of a call. `estimated_by`: the tokenizer, or `bytes`; '' where the upstream counted them."""
 
     tokens: Tokens
-    is_estimate: bool
+    estimated_by: str = ""
 
 
 _NO_CALL: dict[str, Any] = {"status": None, "duration_us": None, "bytes_in": None, "bytes_out": None}
@@ -248,7 +249,8 @@ class ModelExchange:
         value = None if reason else _json(content)
         if value is None:
             reason = reason or "upstream_error"  # of what cannot be read nobody knows what it is worth
-        used = self._used(read_usage(value.get("usage")) if value else None, text_of_answer(value or {}))
+        text = text_of_answer(value or {})
+        used = await self._used(read_usage(value.get("usage")) if value else None, text, len(text))
         outcome = Left.DRAINED.value if self.body.is_gone and not reason else ""
         if not await self._settle(answer.status, reason, used, outcome=outcome):
             await self._refuse(NOT_RECORDED)
@@ -278,7 +280,7 @@ class ModelExchange:
         stream = passer.stream
         # Where we end a stream the upstream may have counted more than was delivered.
         is_counted = stream.is_counted and left not in (Left.DELIVERED, Left.REFUSED, Left.STOPPED)
-        used = self._used(stream.tokens, passer.text_bytes, passer.text_frames, is_counted=is_counted)
+        used = await self._used(stream.tokens, passer.text, passer.text_bytes, is_counted=is_counted)
         outcome = "" if left is Left.WHOLE else left.value
         reason = left.reason
         if left is Left.STOPPED and self.on_leaving == OnLeaving.FREE:
@@ -335,11 +337,11 @@ class ModelExchange:
         """Write the call with its tokens; nothing where a reason says so."""
         if self.pooled is not None:
             self.pooled.end(status, reason)
-        true, is_estimate = (Tokens(), False) if reason or used is None else (used.tokens, used.is_estimate)
+        true, estimated_by = (Tokens(), "") if reason or used is None else (used.tokens, used.estimated_by)
         quantities = (
             [Decimal(0) for _ in self.sizing.terms.meters] if reason else self.sizing.quantities(true)
         )
-        properties = self._properties(true, outcome, is_estimate=is_estimate)
+        properties = self._properties(true, outcome, estimated_by)
         ended = Outcome(status, reason, self.call.duration_us(), self.body.size, self.bytes_out)
         events = [self._event(ended, quantities[0], properties)]
         for number, (meter, quantity) in enumerate(
@@ -364,14 +366,14 @@ class ModelExchange:
             )
         return is_recorded
 
-    def _properties(self, tokens: Tokens, outcome: str, *, is_estimate: bool) -> dict[str, Any]:
+    def _properties(self, tokens: Tokens, outcome: str, estimated_by: str) -> dict[str, Any]:
         row = self.sizing.price_row(tokens)
         return {
             "model": self.asked.model,
             **({"upstream_model": self.upstream_name} if self.upstream_name != self.asked.model else {}),
             **tokens.as_properties(),
             **({"price": row.row_id} if row is not None else {}),
-            **({"usage_estimated": True} if is_estimate else {}),
+            **({"usage_estimated": True, "estimated_by": estimated_by} if estimated_by else {}),
             **({"outcome": outcome} if outcome else {}),
             **tried_again(self.pooled),
         }
@@ -394,18 +396,29 @@ class ModelExchange:
             **(_NO_CALL if number else {}),
         ).to_json()
 
-    def _used(
-        self, counted: Tokens | None, text_bytes: int, frames: int = 0, *, is_counted: bool = True
-    ) -> "Used":
-        """What the upstream counted, or as much of it as it told with an estimate of the rest: four bytes of text are a token,
-        a piece of a stream is at least one; never more than was reserved."""
+    async def _used(
+        self, counted: Tokens | None, text: bytes | bytearray, text_bytes: int, *, is_counted: bool = True
+    ) -> Used:
+        """What the upstream counted, or as much of it as it told with an estimate of the rest; never more than was reserved.
+        `text` is the beginning of the output, which has `text_bytes` in all."""
         if counted is not None and is_counted:
-            return Used(counted, is_estimate=False)
-        output = min(self.bound.output, _tokens_of(text_bytes, frames))
+            return Used(counted)
+        told = text.decode(errors="replace")
+        output = await estimate(self.upstream_name, [told])
+        tokens = output.tokens if text_bytes <= len(text) else -(-output.tokens * text_bytes // len(text))
+        tokens = min(self.bound.output, tokens)
         if counted is not None:
-            return Used(replace(counted, output=output, reasoning=0, audio_output=0), is_estimate=True)
-        prompt = min(self.bound.input, self.asked.input_bound(BYTES_A_TOKEN))
-        return Used(Tokens(input=prompt, output=output), is_estimate=True)
+            return Used(replace(counted, output=tokens, reasoning=0, audio_output=0), output.by)
+        prompt = await self._prompt()
+        return Used(Tokens(input=min(self.bound.input, prompt.tokens), output=tokens), prompt.by)
+
+    async def _prompt(self) -> Estimate:
+        """An estimate of the prompt's tokens: its text with the marks of its messages, pictures at their bound."""
+        prompt = prompt_of(self.asked.body)
+        found = await estimate(self.upstream_name, prompt.texts)
+        if found.by == BYTES:
+            return replace(found, tokens=self.asked.input_bound(BYTES_A_TOKEN))
+        return replace(found, tokens=found.tokens + prompt.tokens + self.asked.images * IMAGE_TOKENS)
 
     def _units_header(self, reason: str, tokens: Tokens) -> Headers:
         quantity = Decimal(0) if reason else self.sizing.quantities(tokens)[0]

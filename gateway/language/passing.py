@@ -10,6 +10,9 @@ from metering.answers import Refusal
 from plans.models import OnLeaving
 
 DRAIN_SECONDS = 30.0  # how long an answer is read on for a client that left
+KEPT_TEXT = (
+    64 * 1024
+)  # bytes of an answer's text, from which its tokens are estimated where nobody tells them
 LARGEST_ANSWER = 256 * 1024 * 1024
 Reserve = Callable[[int, int], Awaitable[Refusal | None]]
 
@@ -56,6 +59,7 @@ class FramePasser:
         self.bytes_out = 0
         self.text_bytes = 0
         self.text_frames = 0
+        self.text = bytearray()  # the first of it
         self._is_drained = False
         self._drain_end: asyncio.TimerHandle | None = None
         self._held: list[bytes] = []
@@ -114,13 +118,15 @@ class FramePasser:
         for frame in frames:
             if self._hides_usage and frame.is_usage_only:
                 continue
-            size = frame.text_bytes
+            size = len(frame.text)
             self.refusal = await self._reserve(self.text_bytes + size, self.text_frames + bool(size))
             if self.refusal is not None:
                 return Left.REFUSED
             if self._body.is_gone and self._on_leaving != OnLeaving.DRAIN:
                 return self._gone()
             self.text_bytes, self.text_frames = self.text_bytes + size, self.text_frames + bool(size)
+            if size and len(self.text) < KEPT_TEXT:
+                self.text += frame.text
             raw = frame.without_null_usage if self._hides_usage else frame.raw
             self.bytes_out += len(raw)
             if self._held or frame.is_last:
