@@ -28,6 +28,7 @@ CURRENCY = "USD"  # the package's
 # What the package calls the prices of our kinds.
 _KINDS = {
     "input": "input_mtok", "cached_input": "cache_read_mtok", "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok", "image_input": "input_image_mtok", "image_output": "output_image_mtok",
     "audio_input": "input_audio_mtok", "output": "output_mtok", "reasoning": "output_reasoning_mtok", "audio_output": "output_audio_mtok",
 }  # fmt: skip
 Prices = dict[str, Decimal | None]

@@ -18,6 +18,7 @@ FIRST_RELEASE = [
     "0003_owner_scopes",
     "0010_rate_limits_of_tokens",
     "0013_replayed_answers",
+    "0014_prices_of_pictures",
 ]
 OURS = ["core", "accounts", "plans", "keys", "metering", "billing", "dashboard"]
 

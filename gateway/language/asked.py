@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from plans.models import Dialect
+from plans.token_prices import NO_PICTURES, Pictures
 
 IMAGE_TOKENS = 2_000  # no image of today's APIs counts as more at its default detail
 LARGEST_COUNT = 10_000_000
@@ -50,6 +51,19 @@ class Asked:
     def input_bound(self, bytes_per_token: int) -> int:
         """At least so many tokens are reserved for the prompt."""
         return -(-self.text_bytes // bytes_per_token) + self.images * IMAGE_TOKENS
+
+    @property
+    def pictures(self) -> Pictures:
+        """What it wants to be drawn."""
+        if self.dialect != Dialect.IMAGES:
+            return NO_PICTURES
+        return Pictures(self.choices, _named(self.body, "quality"), _named(self.body, "size"))
+
+    def drawn(self, answer: dict[str, Any], count: int) -> Pictures:
+        """So many pictures of its answer, never more than were asked for; what was asked for counts before what is told."""
+        asked = self.pictures
+        quality = asked.quality or _named(answer, "quality")
+        return Pictures(min(asked.count, count), quality, asked.size or _named(answer, "size"))
 
     def for_upstream(self, name: str) -> bytes:
         """The body as the upstream gets it: always written anew, so that it reads the model and the limits that we read, where
@@ -113,6 +127,12 @@ def _count(body: dict[str, Any], name: str, most: int = LARGEST_COUNT) -> int | 
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise BadModelRequest(f"`{name}` is not a number from 0 to {most}.", name)
     return value
+
+
+def _named(body: dict[str, Any], name: str) -> str:
+    """A quality or a size; '' where it is left to the model."""
+    value = body.get(name)
+    return value if isinstance(value, str) and value != "auto" else ""
 
 
 def _images(body: object) -> Iterator[str]:

@@ -50,6 +50,7 @@ class EventStream:
         self.is_counted = (
             False  # the tokens are of all that came until now, not only what a stream begins with
         )
+        self.pictures = 0  # that were drawn to their end
         self.has_ended = False
         self.has_failed = False  # the upstream said so itself
 
@@ -81,6 +82,7 @@ class EventStream:
             self._take(value)
             self.has_failed = self.has_failed or bool(value.get("error")) or value.get("type") in _FAILURES
             self.text_bytes += len(frame.text)
+            self.pictures += value.get("type") == "image_generation.completed"
         self.has_ended = self.has_ended or frame.is_last
         return frame
 

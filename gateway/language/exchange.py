@@ -66,6 +66,7 @@ from metering.answers import Headers, Refusal, limited
 from metering.calls import Refused, Settlement
 from metering.engine import MeteringUnavailable
 from plans.models import OnLeaving
+from plans.token_prices import NO_PICTURES, Pictures
 
 SLICE = 1_024  # output tokens that are reserved at a time where the caller sets no limit
 LAST_FRAME_SECONDS = 1.0  # of a stream that a shutdown ends
@@ -117,7 +118,7 @@ def first_bound(asked: Asked, model: ModelEntry) -> Bound:
     else:
         most = model.max_output_tokens * asked.choices
         output = min(SLICE, most) if asked.is_stream else most
-    return Bound(asked.input_bound(model.bytes_per_token), output)
+    return Bound(asked.input_bound(model.bytes_per_token), output, asked.pictures)
 
 
 def _never_fits(record: KeyRecord, bound: Bound) -> bool:
@@ -132,6 +133,7 @@ class Used:
 
     tokens: Tokens
     estimated_by: str = ""
+    pictures: Pictures = NO_PICTURES
 
 
 _NO_CALL: dict[str, Any] = {"status": None, "duration_us": None, "bytes_in": None, "bytes_out": None}
@@ -251,11 +253,12 @@ class ModelExchange:
             reason = reason or "upstream_error"  # of what cannot be read nobody knows what it is worth
         text = text_of_answer(value or {})
         used = await self._used(read_usage(value.get("usage")) if value else None, text, len(text))
+        used = replace(used, pictures=drawn_pictures(self.asked, value or {}))
         outcome = Left.DRAINED.value if self.body.is_gone and not reason else ""
         if not await self._settle(answer.status, reason, used, outcome=outcome):
             await self._refuse(NOT_RECORDED)
             return
-        await self._begin(answer, self._units_header(reason, used.tokens))
+        await self._begin(answer, self._units_header(reason, used))
         await self.call.send({"type": "http.response.body", "body": content})
 
     # --- streams -------------------------------------------------------------------------------------------------
@@ -281,6 +284,7 @@ class ModelExchange:
         # Where we end a stream the upstream may have counted more than was delivered.
         is_counted = stream.is_counted and left not in (Left.DELIVERED, Left.REFUSED, Left.STOPPED)
         used = await self._used(stream.tokens, passer.text, passer.text_bytes, is_counted=is_counted)
+        used = replace(used, pictures=self.asked.drawn({}, stream.pictures))
         outcome = "" if left is Left.WHOLE else left.value
         reason = left.reason
         if left is Left.STOPPED and self.on_leaving == OnLeaving.FREE:
@@ -307,7 +311,7 @@ class ModelExchange:
         if needed * 10 <= self.bound.output * 8:
             return None
         slices = max(1, -(-(needed * 10 // 8 - self.bound.output) // SLICE))
-        wider = Bound(self.bound.input, min(most, self.bound.output + slices * SLICE))
+        wider = replace(self.bound, output=min(most, self.bound.output + slices * SLICE))
         more = self.sizing.more(self.call.record, self.passed.request, self.bound, wider)
         try:
             answer = await self.recorder.engine.extend(more, self.reservation, admitted_at_us=self.at_us)
@@ -337,11 +341,15 @@ class ModelExchange:
         """Write the call with its tokens; nothing where a reason says so."""
         if self.pooled is not None:
             self.pooled.end(status, reason)
-        true, estimated_by = (Tokens(), "") if reason or used is None else (used.tokens, used.estimated_by)
+        if reason or used is None:
+            used = Used(Tokens())
+        true = used.tokens
         quantities = (
-            [Decimal(0) for _ in self.sizing.terms.meters] if reason else self.sizing.quantities(true)
+            [Decimal(0) for _ in self.sizing.terms.meters]
+            if reason
+            else self.sizing.quantities(true, used.pictures)
         )
-        properties = self._properties(true, outcome, estimated_by)
+        properties = self._properties(used, outcome)
         ended = Outcome(status, reason, self.call.duration_us(), self.body.size, self.bytes_out)
         events = [self._event(ended, quantities[0], properties)]
         for number, (meter, quantity) in enumerate(
@@ -366,12 +374,16 @@ class ModelExchange:
             )
         return is_recorded
 
-    def _properties(self, tokens: Tokens, outcome: str, estimated_by: str) -> dict[str, Any]:
+    def _properties(self, used: Used, outcome: str) -> dict[str, Any]:
+        tokens, pictures, estimated_by = used.tokens, used.pictures, used.estimated_by
         row = self.sizing.price_row(tokens)
         return {
             "model": self.asked.model,
             **({"upstream_model": self.upstream_name} if self.upstream_name != self.asked.model else {}),
             **tokens.as_properties(),
+            **({"pictures": pictures.count} if pictures.count else {}),
+            **({"picture_quality": pictures.quality} if pictures.count and pictures.quality else {}),
+            **({"picture_size": pictures.size} if pictures.count and pictures.size else {}),
             **({"price": row.row_id} if row is not None else {}),
             **({"usage_estimated": True, "estimated_by": estimated_by} if estimated_by else {}),
             **({"outcome": outcome} if outcome else {}),
@@ -420,8 +432,8 @@ class ModelExchange:
             return replace(found, tokens=self.asked.input_bound(BYTES_A_TOKEN))
         return replace(found, tokens=found.tokens + prompt.tokens + self.asked.images * IMAGE_TOKENS)
 
-    def _units_header(self, reason: str, tokens: Tokens) -> Headers:
-        quantity = Decimal(0) if reason else self.sizing.quantities(tokens)[0]
+    def _units_header(self, reason: str, used: Used) -> Headers:
+        quantity = Decimal(0) if reason else self.sizing.quantities(used.tokens, used.pictures)[0]
         return [("Farebox-Units", f"{quantity.normalize():f}")]
 
     async def _begin(self, answer: Answer, more: Headers) -> None:
@@ -468,6 +480,12 @@ _NOT_PASSED_ON = frozenset(
         for what in ("limit", "remaining", "reset")
     ]
 )
+
+
+def drawn_pictures(asked: Asked, answer: dict[str, Any]) -> Pictures:
+    """The pictures in an answer that came whole."""
+    data = answer.get("data")
+    return asked.drawn(answer, len(data) if isinstance(data, list) else 0)
 
 
 def _json(content: bytes) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from gateway.routes import FurtherMeter, LanguageTerms, ModelEntry
 from keys.records import KeyRecord
 from metering.calls import Admission, Charge, Settling, Weighted
 from plans.models import Measure
-from plans.token_prices import TokenPrices, prices_at
+from plans.token_prices import NO_PICTURES, Pictures, TokenPrices, prices_at
 
 TOKENS_OF_THE_DAY = 0  # counter of all tokens of a day, whatever their meter
 DAY_CODE = "daily_token_limit_reached"
@@ -22,10 +22,11 @@ class NoPrice(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """No more tokens than these."""
+    """No more tokens and pictures than these."""
 
     input: int
     output: int
+    pictures: Pictures = NO_PICTURES
 
     @property
     def total(self) -> int:
@@ -83,10 +84,12 @@ class Sizing:
             ),
         )  # fmt: skip
 
-    def quantities(self, tokens: Tokens) -> list[Decimal]:
+    def quantities(self, tokens: Tokens, pictures: Pictures = NO_PICTURES) -> list[Decimal]:
         """What the call counts as, by meter, the route's own first; whole smallest units of each."""
         return [
-            Decimal(self._units(meter, self._true(meter, tokens), ROUND_HALF_UP)).scaleb(-meter.decimals)
+            Decimal(self._units(meter, self._true(meter, tokens, pictures), ROUND_HALF_UP)).scaleb(
+                -meter.decimals
+            )
             for meter in self.terms.meters
         ]
 
@@ -112,12 +115,14 @@ class Sizing:
                 return Decimal(bound.input)
             case Measure.OUTPUT_TOKENS:
                 return Decimal(bound.output)
+            case Measure.PICTURES:
+                return Decimal(bound.pictures.count)
             case Measure.COST:
                 rows = {
                     prices_at(self.model.prices, at=self.at, input_tokens=n) for n in self._borders(bound)
                 }
                 return max(
-                    row.most(input_tokens=bound.input, output_tokens=bound.output)
+                    row.most(input_tokens=bound.input, output_tokens=bound.output, pictures=bound.pictures)
                     for row in rows
                     if row is not None
                 )
@@ -127,7 +132,7 @@ class Sizing:
         """Numbers of input tokens at which each row that may price the call holds."""
         return [0, *(row.above_input + 1 for row in self.model.prices if row.above_input < bound.input)]
 
-    def _true(self, meter: FurtherMeter, tokens: Tokens) -> Decimal:
+    def _true(self, meter: FurtherMeter, tokens: Tokens, pictures: Pictures) -> Decimal:
         match meter.measure:
             case Measure.TOKENS:
                 return Decimal(tokens.total)
@@ -135,9 +140,11 @@ class Sizing:
                 return Decimal(tokens.all_input)
             case Measure.OUTPUT_TOKENS:
                 return Decimal(tokens.all_output)
+            case Measure.PICTURES:
+                return Decimal(pictures.count)
             case Measure.COST:
                 row = self.price_row(tokens)
-                return row.cost(tokens.by_kind()) if row is not None else Decimal(0)
+                return row.cost(tokens.by_kind(), pictures) if row is not None else Decimal(0)
         return self.call_units
 
     @staticmethod

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from plans.token_prices import INPUT_KINDS, OUTPUT_KINDS
+
 Json = Mapping[str, Any]
 MOST = 10**9  # of one call; what is above it is no count of tokens
 
@@ -20,18 +22,21 @@ class Tokens:
     input: int = 0
     cached_input: int = 0
     cache_write: int = 0
+    cache_write_1h: int = 0
     audio_input: int = 0
+    image_input: int = 0
     output: int = 0
     reasoning: int = 0
     audio_output: int = 0
+    image_output: int = 0
 
     @property
     def all_input(self) -> int:
-        return self.input + self.cached_input + self.cache_write + self.audio_input
+        return sum(getattr(self, kind) for kind in INPUT_KINDS)
 
     @property
     def all_output(self) -> int:
-        return self.output + self.reasoning + self.audio_output
+        return sum(getattr(self, kind) for kind in OUTPUT_KINDS)
 
     @property
     def total(self) -> int:
@@ -68,15 +73,21 @@ def _parts(usage: Json, input_name: str, output_name: str, of_input: str, of_out
     if given == [None, None]:
         return None
     all_input, all_output = (n or 0 for n in given)
-    cached, audio_in = _within(all_input, usage.get(of_input), "cached_tokens", "audio_tokens")
-    reasoning, audio_out = _within(all_output, usage.get(of_output), "reasoning_tokens", "audio_tokens")
+    cached, audio_in, image_in = _within(
+        all_input, usage.get(of_input), "cached_tokens", "audio_tokens", "image_tokens"
+    )
+    reasoning, audio_out, image_out = _within(
+        all_output, usage.get(of_output), "reasoning_tokens", "audio_tokens", "image_tokens"
+    )
     return Tokens(
-        input=all_input - cached - audio_in,
+        input=all_input - cached - audio_in - image_in,
         cached_input=cached,
         audio_input=audio_in,
-        output=all_output - reasoning - audio_out,
+        image_input=image_in,
+        output=all_output - reasoning - audio_out - image_out,
         reasoning=reasoning,
         audio_output=audio_out,
+        image_output=image_out,
     )
 
 
@@ -84,13 +95,27 @@ def _anthropic(usage: Json, before: Tokens | None) -> Tokens | None:
     named = {
         "input": _count(usage, "input_tokens"),
         "cached_input": _count(usage, "cache_read_input_tokens"),
-        "cache_write": _count(usage, "cache_creation_input_tokens"),
+        **_cache_writes(usage, before),
         "output": _count(usage, "output_tokens"),
     }
     found = {kind: n for kind, n in named.items() if n is not None}
     if not found:
         return before
     return replace(before or Tokens(), **found)
+
+
+def _cache_writes(usage: Json, before: Tokens | None) -> dict[str, int | None]:
+    """What was written to a cache, those tokens apart that stay there for an hour. Frames that only sum up keep the part that
+    an earlier one told."""
+    parts = usage.get("cache_creation")
+    known = parts if isinstance(parts, Mapping) else {}
+    hour = _count(known, "ephemeral_1h_input_tokens")
+    total = _count(usage, "cache_creation_input_tokens")
+    if total is None:
+        return {"cache_write": _count(known, "ephemeral_5m_input_tokens"), "cache_write_1h": hour}
+    if hour is None:
+        hour = before.cache_write_1h if before is not None else 0
+    return {"cache_write": total - min(hour, total), "cache_write_1h": min(hour, total)}
 
 
 def _within(most: int, details: object, *names: str) -> list[int]:

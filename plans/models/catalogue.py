@@ -53,6 +53,7 @@ class Measure(models.TextChoices):
     TOKENS = "tokens", "All tokens"
     INPUT_TOKENS = "input_tokens", "Tokens of the prompt"
     OUTPUT_TOKENS = "output_tokens", "Tokens of the answer"
+    PICTURES = "pictures", "Pictures that a model draws"
     COST = "cost", "What the model's prices make of its tokens"
 
 

@@ -10,7 +10,7 @@ from django.db.models import F, Q
 from core.crypto import EncryptedTextField
 from plans.models.catalogue import Measure, Meter, Route
 from plans.models.upstreams import ServerOfPool
-from plans.token_prices import KINDS, TokenPrices
+from plans.token_prices import KINDS, TokenPrices, check_picture_prices
 from plans.upstream_address import check_upstream_address
 
 
@@ -102,10 +102,17 @@ class ModelPrice(models.Model):
     input = _per_million(is_needed=True)
     cached_input = _per_million(text="Empty: as input.")
     cache_write = _per_million(text="Empty: as input.")
+    cache_write_1h = _per_million(text="Kept for an hour (Anthropic). Empty: as cache write.")
     audio_input = _per_million(text="Empty: as input.")
+    image_input = _per_million(text="Empty: as input.")
     output = _per_million(is_needed=True)
     reasoning = _per_million(text="Empty: as output.")
     audio_output = _per_million(text="Empty: as output.")
+    image_output = _per_million(text="Empty: as output.")
+    per_picture = models.JSONField(
+        default=dict, blank=True,
+        help_text='Of one drawn picture, by quality and size: {"hd/1024x1792": "0.12", "standard/*": "0.04", "*/*": "0.12"}. In quotes.',
+    )  # fmt: skip
     per_call = models.DecimalField(
         max_digits=24, decimal_places=12, default=0, validators=[MinValueValidator(0)]
     )
@@ -131,6 +138,13 @@ class ModelPrice(models.Model):
     def __str__(self) -> str:
         return f"{self.model} from {self.starts_at:%Y-%m-%d}"
 
+    def clean(self) -> None:
+        """Prices of pictures are decimal texts under a quality and a size."""
+        try:
+            check_picture_prices(self.per_picture)
+        except ValueError as error:
+            raise ValidationError({"per_picture": str(error)}) from error
+
     def as_prices(self) -> TokenPrices:
         """The row as the pure rules take it."""
         from_row = {kind: getattr(self, kind) for kind in KINDS}
@@ -142,4 +156,5 @@ class ModelPrice(models.Model):
             per_call=self.per_call,
             markup=self.markup,
             above_input=self.above_input,
+            per_picture={name: Decimal(price) for name, price in self.per_picture.items()},
         )

@@ -97,3 +97,19 @@ def test_routes_count_on_further_meters(staff: Client) -> None:
     shown = staff.get(reverse("admin:plans_route_change", args=[route.pk])).content.decode()
     assert "Further meters that its calls count on" in shown
     assert "charges-0-measure" in shown
+
+
+def test_prices_of_pictures_are_read_and_checked(staff: Client, model: LanguageModel) -> None:
+    row = {
+        "prices-TOTAL_FORMS": "1", "prices-0-model": model.pk, "prices-0-starts_at_0": "2026-12-01", "prices-0-starts_at_1": "00:00",
+        "prices-0-above_input": "0", "prices-0-currency": "USD", "prices-0-input": "0", "prices-0-output": "0",
+        "prices-0-per_call": "0", "prices-0-markup": "0",
+    }  # fmt: skip
+    wrong = staff.post(page(model), form_of(model, **row, **{"prices-0-per_picture": '{"hd": "1"}'}))
+    assert "is no quality/size" in wrong.content.decode()
+    listed = '{"hd/1024x1792": "0.12", "*/*": "0.04"}'
+    assert (
+        staff.post(page(model), form_of(model, **row, **{"prices-0-per_picture": listed})).status_code == 302
+    )
+    prices = model.prices.latest("starts_at").as_prices()
+    assert prices.per_picture == {"hd/1024x1792": Decimal("0.12"), "*/*": Decimal("0.04")}

@@ -112,6 +112,19 @@ def test_embeddings_and_models_that_draw(monkeypatch: pytest.MonkeyPatch) -> Non
     assert dict(ModelPrice.objects.values_list("model__name", "output")) == {"vectors": 0, "drawing": 40}
 
 
+def test_an_hour_in_a_cache_and_tokens_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    price = ListedPrice(
+        input_mtok=D(3), output_mtok=D(15), cache_write_mtok=D("3.75"), cache_write_1h_mtok=D(6),
+        input_image_mtok=D(8), output_image_mtok=D(32),
+    )  # fmt: skip
+    listed(monkeypatch, one=price)
+    assert sync("one") == 1
+    row = ModelPrice.objects.get()
+    assert (row.cache_write, row.cache_write_1h) == (D("3.75"), 6)
+    assert (row.image_input, row.image_output, row.output, row.per_picture) == (8, 32, 15, {})
+    assert sync(at=AT + timedelta(days=1)) == 0
+
+
 def test_the_command_shows_and_writes_what_the_package_lists() -> None:
     options: dict[str, Any] = {"provider": ["openai"], "model": ["gpt-4o"], "markup": "0.25"}
     shown = StringIO()

@@ -71,6 +71,7 @@ def sell_models(url: str) -> dict[str, Route]:
     add_model("gpt-renamed", (f"{url}", "inner-name"), (f"{url}", "never-asked"))
     add_model("gpt-failover", ("http://127.0.0.1:9", "gpt-failover"), (url, "gpt-failover"))
     LanguageModel.objects.create(name="gpt-unpriced")
+    add_painter("painter")
     claude = add_model("claude-test")
     LanguageUpstream.objects.create(model=claude, base_url=url, credential_header="x-api-key", credential=KEY)
     add_model("gpt-wrong-key", (url, "gpt"))
@@ -87,6 +88,15 @@ def add_model(name: str, *upstreams: tuple[str, str]) -> LanguageModel:
             credential_header="Authorization", credential=f"Bearer {KEY}",
         )  # fmt: skip
     return model
+
+
+PICTURES = {"standard/*": "0.04", "hd/1024x1792": "0.12", "*/*": "0.5"}
+
+
+def add_painter(name: str) -> None:
+    """A model that is paid by the picture alone."""
+    model = LanguageModel.objects.create(name=name, max_output_tokens=1)
+    ModelPrice.objects.create(model=model, starts_at=LONG_AGO, input=0, output=0, per_picture=PICTURES)
 
 
 class Models(Shop):

@@ -2,6 +2,7 @@
 
 import http.client
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -59,6 +60,33 @@ def test_pictures_without_usage_are_not_taken_for_text(user: User) -> None:
     assert_billed(
         user, {"input": 3}, usage_estimated=True, estimated_by="o200k_base"
     )  # Say, something, the dot
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "count", "cost"),
+    [
+        ({"quality": "standard", "size": "1024x1024"}, "", 1, "0.04"),
+        ({"quality": "hd", "size": "1024x1792", "n": 3}, "", 3, "0.36"),
+        ({"quality": "hd", "size": "1024x1792", "n": 3}, "drawn=2", 2, "0.24"),
+        ({"quality": "auto", "size": "auto"}, "quality=hd,size=1024x1792", 1, "0.12"),
+        ({"quality": "standard"}, "quality=hd,size=1024x1792", 1, "0.04"),
+        ({}, "", 1, "0.5"),
+        ({}, "drawn=9", 1, "0.5"),
+    ],
+)
+def test_pictures_are_billed_by_quality_and_size(
+    user: User, asked: dict[str, Any], told: str, count: int, cost: str
+) -> None:
+    act = ",".join(part for part in ("usage=zero", told) if part)
+    answer = user.ask("/images/generations", act, model="painter", **asked)
+    assert (answer.status, answer.headers["farebox-units"]) == (200, cost)
+    row = user.row()
+    assert (row["qty"], row["props"]["pictures"]) == (Decimal(cost), count)
+    quality = asked.get("quality", "auto")
+    assert row["props"].get("picture_quality") == (
+        quality if quality != "auto" else "hd" if "hd" in told else None
+    )
+    user.assert_nothing_reserved()
 
 
 @pytest.mark.parametrize("path", STREAMED)

@@ -20,6 +20,15 @@ RESPONSES = {
 MESSAGES = {
     "input_tokens": 21, "cache_creation_input_tokens": 188_086, "cache_read_input_tokens": 12, "output_tokens": 393,
 }  # fmt: skip
+CACHED_LONG = {
+    "input_tokens": 2048, "cache_read_input_tokens": 1800, "cache_creation_input_tokens": 556, "output_tokens": 503,
+    "cache_creation": {"ephemeral_5m_input_tokens": 456, "ephemeral_1h_input_tokens": 100},
+}  # fmt: skip
+DRAWN = {
+    "input_tokens": 50, "output_tokens": 4180, "total_tokens": 4230,
+    "input_tokens_details": {"image_tokens": 40, "text_tokens": 10},
+    "output_tokens_details": {"image_tokens": 4160, "text_tokens": 20},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -27,6 +36,8 @@ MESSAGES = {
     [
         (CHAT, Tokens(input=80, cached_input=1920, audio_input=6, output=100, reasoning=192, audio_output=8)),
         (RESPONSES, Tokens(input=300, cached_input=28, output=2, reasoning=50)),
+        (CACHED_LONG, Tokens(input=2048, cache_write=456, cache_write_1h=100, cached_input=1800, output=503)),
+        (DRAWN, Tokens(input=10, image_input=40, output=20, image_output=4160)),
         (MESSAGES, Tokens(input=21, cache_write=188_086, cached_input=12, output=393)),
         ({"prompt_tokens": 8, "total_tokens": 8}, Tokens(input=8)),
         ({"input_tokens": 7, "output_tokens": 3}, Tokens(input=7, output=3)),
@@ -55,7 +66,24 @@ def test_a_later_frame_is_cumulative() -> None:
     assert read_usage(None, start) == start
 
 
+def test_a_later_frame_that_only_sums_up_keeps_the_hour_apart() -> None:
+    start = read_usage(CACHED_LONG)
+    told = {"cache_creation_input_tokens": 556, "output_tokens": 600}
+    assert read_usage(told, start) == Tokens(2048, 1800, cache_write=456, cache_write_1h=100, output=600)
+
+
 COUNTS = st.integers(0, 10**6)
+
+
+@given(COUNTS, COUNTS, COUNTS)
+def test_writes_to_a_cache_add_up_to_what_was_reported(total: int, five: int, hour: int) -> None:
+    parts = {"ephemeral_5m_input_tokens": five, "ephemeral_1h_input_tokens": hour}
+    tokens = read_usage({"input_tokens": 1, "cache_creation_input_tokens": total, "cache_creation": parts})
+    assert tokens is not None
+    assert tokens.cache_write + tokens.cache_write_1h == total
+    assert 0 <= tokens.cache_write_1h <= hour
+    alone = read_usage({"input_tokens": 1, "cache_creation": parts}, Tokens())
+    assert alone == Tokens(1, cache_write=five, cache_write_1h=hour)
 
 
 @given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)

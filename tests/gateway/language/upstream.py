@@ -3,7 +3,7 @@
 `python -m tests.gateway.language.upstream` prints its address. What a request is answered with stands in its header `X-Act`,
 as `name=value` joined by commas: `words`, `usage` (none, zero, twice), `cut` (after so many pieces), `pause` (seconds before
 each), `fail` (an error after so many), `head` (seconds before the answer), `status`, `times` (that often, by `id`; then well), `retry_after`, `json` (bad),
-`extra` (header). `/log` tells the requests since it was last asked, `/sent/ID` how many pieces of a stream were written.
+`extra` (header), `drawn` pictures and their `size` and `quality`. `/log` tells the requests since it was last asked, `/sent/ID` how many pieces of a stream were written.
 """
 
 import asyncio
@@ -120,7 +120,9 @@ def embeddings(request: ModelRequest, body: Json) -> Json:
 
 
 def images(request: ModelRequest, body: Json) -> Json:
-    value = {"created": 1, "data": [{"b64_json": "aGVsbG8=" * 1000}]}
+    count = int(request.act.get("drawn", body.get("n") or 1))
+    value: Json = {"created": 1, "data": [{"b64_json": "aGVsbG8=" * 1000}] * count}
+    value |= {name: request.act[name] for name in ("size", "quality") if name in request.act}
     return with_usage(value, usage_of(request, "responses"))
 
 
