@@ -96,7 +96,9 @@ PICTURES = {"standard/*": "0.04", "hd/1024x1792": "0.12", "*/*": "0.5"}
 def add_painter(name: str) -> None:
     """A model that is paid by the picture alone."""
     model = LanguageModel.objects.create(name=name, max_output_tokens=1)
-    ModelPrice.objects.create(model=model, starts_at=LONG_AGO, input=0, output=0, per_picture=PICTURES)
+    ModelPrice.objects.create(
+        model=model, starts_at=LONG_AGO, input=Decimal(0), output=Decimal(0), per_picture=PICTURES
+    )
 
 
 class Models(Shop):
