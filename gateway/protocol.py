@@ -12,21 +12,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import unquote
-from weakref import WeakKeyDictionary
 
 import httptools
 import structlog
-from uvicorn.config import Config
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+import gateway.app  # noqa: F401 - it sets Django up before what follows imports models
 from core.request_id import new_request_id
-from gateway.app import Gateway  # it sets Django up before what follows imports models
 from gateway.headers import MAX_HEADER_BYTES, MAX_HEADER_LINES, RawHeaders, encoded, is_plainly_framed
-from gateway.lane import Lane
 from gateway.plain_call import PlainCall
 from gateway.problems import BAD_REQUEST, HEADERS_TOO_LARGE, REQUEST_TIMEOUT, problem_answer
 from gateway.proxy import WHEN_LEFT
+from gateway.served import forwarded_lines, shared_by
 from gateway.upstream.answer import Answer
 from metering.answers import Refusal
 from metering.prepared import Passed
@@ -37,7 +34,6 @@ MAX_UNREAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
 WRITE_SECONDS = 60.0
-_PROXIES = 1_000  # addresses that proxies say are remembered
 
 
 class BadFraming(ValueError):
@@ -72,7 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._idle_until = 0.0
         self._is_lost = False
         self._leaving: list[Callable[[], None]] = []
-        self._shared = _shared_by(self.config)
+        self._shared = shared_by(self.config)
         self._plain: PlainCall | None = None  # being carried out
         self._coming: PlainCall | None = None  # whose body is not there yet
         self._pieces: list[bytes] = []
@@ -85,9 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._forwarded = _forwarded_lines(
-            self.client[0] if self.client else "unknown", self.scheme or "http"
-        )
+        self._forwarded = forwarded_lines(self.client[0] if self.client else "unknown", self.scheme or "http")
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -448,62 +442,3 @@ class GuardedProtocol(HttpToolsProtocol):
         lines = [b"%s: %s\r\n" % pair for pair in encoded([*headers, ("Connection", "close")])]
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", body]))
         self.transport.close()
-
-
-class Shared:
-    """What all connections of a server share."""
-
-    def __init__(self, config: Config) -> None:
-        app: Any = config.loaded_app
-        self._trusted: Any = ()
-        if isinstance(app, ProxyHeadersMiddleware):
-            self._trusted, app = app.trusted_hosts, app.app
-        self.gateway: Gateway | None = app if isinstance(app, Gateway) else None
-        self._told: dict[tuple[str, str, bytes | None, bytes | None], bytes] = {}
-        self._defaults: list[tuple[bytes, bytes]] | None = None
-        self._default_lines = b""
-
-    def lane(self) -> Lane | None:
-        """Where usual calls are taken, while the gateway is up."""
-        return self.gateway.lane if self.gateway is not None else None
-
-    def trusts(self, client: tuple[str, int] | None) -> bool:
-        """Whether this peer is a proxy of the owner's, by uvicorn's setting."""
-        return client is not None and client[0] in self._trusted
-
-    def forwarded(self, address: str, scheme: str, via: bytes | None, told_scheme: bytes | None) -> bytes:
-        """What a trusted proxy says, as uvicorn reads it."""
-        name = (address, scheme, via, told_scheme)
-        lines = self._told.get(name)
-        if lines is None:
-            if told_scheme is not None and told_scheme.strip() in (b"http", b"https", b"ws", b"wss"):
-                scheme = told_scheme.strip().decode("ascii")
-            if via is not None:
-                address = self._trusted.get_trusted_client_address(via.decode("latin-1"))[0] or address
-            lines = _forwarded_lines(address, scheme)
-            if len(self._told) >= _PROXIES:
-                self._told.clear()
-            self._told[name] = lines
-        return lines
-
-    def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """uvicorn makes a new list each second."""
-        if headers is not self._defaults:
-            self._defaults = headers
-            self._default_lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
-        return self._default_lines
-
-
-_shared: WeakKeyDictionary[Config, Shared] = WeakKeyDictionary()
-
-
-def _shared_by(config: Config) -> Shared:
-    shared = _shared.get(config)
-    if shared is None:
-        shared = _shared[config] = Shared(config)
-    return shared
-
-
-def _forwarded_lines(address: str, scheme: str) -> bytes:
-    lines = f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
-    return lines.encode("latin-1")

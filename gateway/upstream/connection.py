@@ -189,10 +189,11 @@ class Connection(asyncio.Protocol):
             if listener is None:
                 self.close()
             return
-        self._deadline = self._loop.time() + self._timeout_s
         self.is_heard = True
         had_answered = self.has_answered
-        if not had_answered:
+        if had_answered:
+            self._deadline = self._loop.time() + self._timeout_s
+        else:  # a head that drips has no more time than one that does not come
             self._unread += len(data)
         try:
             self._parser.feed_data(data)
@@ -256,6 +257,7 @@ class Connection(asyncio.Protocol):
             self._interim += 1
             if self._interim > MOST_INTERIM:
                 raise Malformed
+            self._deadline = self._loop.time() + self._timeout_s
             return
         if self._unread > LARGEST_HEAD and sum(len(n) + len(v) for n, v in self.headers) > LARGEST_HEAD:
             raise Malformed
@@ -267,6 +269,7 @@ class Connection(asyncio.Protocol):
         ):
             raise Malformed
         self.status, self.has_answered = status, True
+        self._deadline = self._loop.time() + self._timeout_s
         if self._is_head_request:
             self.is_complete = True
             self.is_reusable = self._stays_open(version)

@@ -214,6 +214,32 @@ async def _collect(answer: Answer, pieces: list[bytes]) -> None:
         pieces.append(piece)
 
 
+async def test_head_that_drips_has_no_more_time_than_one_that_does_not_come() -> None:
+    async def act(talk: Talk) -> None:
+        await talk.head()
+        await talk.say(STATUS + b"X-Drip: ")
+        while True:
+            await asyncio.sleep(0.05)
+            await talk.say(b"x")
+
+    async with scripted(act) as upstream:
+        with pytest.raises(UpstreamTimeout):
+            await asyncio.wait_for(upstream.ask(timeout_s=0.3), 2)
+
+
+async def test_interim_answers_say_that_more_time_is_needed() -> None:
+    async def act(talk: Talk) -> None:
+        await talk.head()
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            await talk.say(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await talk.say(OK)
+        await talk.reader.read()
+
+    async with scripted(act) as upstream:
+        assert await upstream.read(timeout_s=0.3) == (200, b"ok")
+
+
 async def test_time_of_a_short_request_is_kept_after_a_long_one() -> None:
     async def act(talk: Talk) -> None:
         await talk.head()
