@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.ids import NONCE_BITS
@@ -74,6 +74,7 @@ def packed(call: Call[Any]) -> bytes:
     return pack(("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(record=records, span=spans, target=targets, nonce=nonces, event=st.binary(max_size=300))
 def test_prepared_commands_are_the_general_ones(
     record: KeyRecord, span: Span, target: Target, nonce: int, event: bytes
@@ -90,6 +91,7 @@ def test_prepared_commands_are_the_general_ones(
         assert passed.settlement(event, is_billed=is_billed) == settlement
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(
     record=records, span=spans, target=targets, nonce=nonces, at_us=st.integers(0, FOREVER_US),
     numbers=st.tuples(st.integers(100, 999), *[st.integers(0, 2**63 - 1)] * 3), reason=st.just("") | texts,
@@ -111,6 +113,7 @@ def test_prepared_events_are_the_general_ones(
     assert passed.event(status, duration_us, bytes_in, bytes_out, reason, request_id) == general.to_json()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(
     record=records, span=spans, nonce=nonces, is_packed=st.booleans(), used=st.integers(0, 2**53 - 1),
     states=st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 90_000)), min_size=4, max_size=4),
