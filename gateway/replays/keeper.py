@@ -54,6 +54,7 @@ class Keeper:
         self._event: UUID | None = None
         self._is_gone = False
         self._has_ended = False
+        self._drain_end: asyncio.TimerHandle | None = None
 
     async def receive(self) -> dict[str, Any]:
         message = await self._receive()
@@ -80,13 +81,20 @@ class Keeper:
 
     def when_left(self, act: Callable[[], object]) -> Callable[[], object]:
         """What to do when the client leaves: the answer is read on for its retry, for a bounded time."""
-        return lambda: asyncio.get_running_loop().call_later(DRAIN_SECONDS, act)
+
+        def wait() -> None:
+            if not self._has_ended:
+                self._drain_end = asyncio.get_running_loop().call_later(DRAIN_SECONDS, act)
+
+        return wait
 
     async def end(self) -> None:
         """The answer is whole, or there will be none. Only the first call counts."""
         if self._has_ended:
             return
         self._has_ended = True
+        if self._drain_end is not None:
+            self._drain_end.cancel()
         kept = self._kept()
         if self._body is not None:
             self._room.give_back(len(self._body))
