@@ -13,7 +13,7 @@ def keep_answers_of_models(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("plans", "0011_several_upstream_servers"),
+        ("plans", "0012_websockets"),
     ]
 
     operations = [
