@@ -22,6 +22,7 @@ from metering.answers import INVALID_KEY, KEY_UNKNOWN_NOW, MISSING_KEY, TOO_MANY
 
 CACHED_KEYS = 50_000
 UNKNOWN_SECONDS = 30.0
+FRESH_SECONDS = 0.5
 
 Loader = Callable[[bytes], Awaitable[KeyRecord | None]]
 RoomKey = TypeVar("RoomKey")
@@ -78,10 +79,10 @@ class Callers:
         return found[1]
 
     async def at_most_a_second_old(self, key_hash: bytes, record: KeyRecord) -> KeyRecord:
-        """The record to refuse by: a change of plan or scopes must open a route at once, and only an admitted call
-        is told by the script that its record is old. Raises Refused."""
+        """The record to refuse by: a change of plan or scopes must open a route at once, and a revoked key
+        must close what costs nothing; only an admitted call is told by the script that its record is old. Raises Refused."""
         read_at, _ = self._records.get(key_hash, (0.0, None))
-        if time.monotonic() - read_at < 1.0:
+        if time.monotonic() - read_at < FRESH_SECONDS:
             return record
         newer = await self.reload(key_hash)
         if newer is None or newer.revoked:

@@ -13,7 +13,7 @@ from gateway.routes import RouteTable, load_route_table
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-REFRESH_SECONDS = 1.0
+REFRESH_SECONDS = 0.5  # so that with the time of the reading itself a change is known within a second
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="records")
 
 
@@ -31,7 +31,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 class Followed(Generic[T]):
-    """A value that is read again every second; with PostgreSQL away the last one stays."""
+    """A value that is read again twice a second; with PostgreSQL away the last one stays."""
 
     def __init__(self, load: Callable[[], T], empty: T) -> None:
         self._load = load
@@ -59,7 +59,7 @@ class Followed(Generic[T]):
         try:
             value = await in_thread(self._load)
             self.value, self.is_loaded = self._chosen(value), True
-        except Exception as error:  # whatever it is, the last value goes on and the next second tries again
+        except Exception as error:  # whatever it is, the last value goes on and the next turn tries again
             name = type(self.value).__name__
             log.warning("not_refreshed", what=name, error=type(error).__name__, detail=str(error)[:200])
 
