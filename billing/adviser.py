@@ -165,7 +165,7 @@ def _fits_limits(version: PlanVersion, organization: Organization, periods: Sequ
         "doors": list(NOT_CALLS),
     }
     for number, limit in enumerate(limits):
-        scope[f"calls{number}"] = limit.calls
+        scope[f"calls{number}"] = int(limit.calls)
         scope[f"span{number}"] = timedelta(seconds=limit.window_seconds, microseconds=-1)
     with connection.cursor() as cursor:
         cursor.execute(_BUSIEST.format(counts=counts, windows=windows), scope)

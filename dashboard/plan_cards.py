@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import urlencode
 
+from django.db.models import Prefetch, prefetch_related_objects
 from django.urls import reverse
 
 from core.money import exponent, format_money, format_price, format_quantity
 from plans.cost_baselines import free_units
 from plans.history import monthly_fee_minor
+from plans.limit_words import limit_words
 from plans.models import PlanVersion, PriceComponent, PricingModel
 from plans.preview import asked_quantities, quantity_words, stops_at
 from plans.pricing import rate_period
-from plans.queries import offer_key, terms_of
+from plans.queries import LIMIT_ROWS, offer_key, terms_of
 
 RECOMMENDED = "starter"
 WINDOWS = {1: "second", 60: "minute", 3_600: "hour", 86_400: "day", 604_800: "week", 2_592_000: "month"}
@@ -53,6 +55,7 @@ def plan_card(
     """The card of a published version; the button leads to sign-up, or to the plan page for members."""
     components = sorted(version.components.all(), key=lambda c: (c.position, c.pk))
     first = next(iter(components), None)
+    prefetch_related_objects([version], Prefetch("rate_limits", LIMIT_ROWS.all()))
     limits = version.rate_limits.all()
     calls = [limit for limit in limits if limit.of_calls]
     is_current = current is not None and _same_list(version, current)
@@ -67,16 +70,9 @@ def plan_card(
         included=int(free_units(first)) if first else 0,
         overage=_above(first, version.currency) if first else "then refused",
         extras=[_price_words(component, version.currency) for component in components[1:]],
-        rate_per_minute=next((r.calls for r in calls if r.window_seconds == 60), 0),
-        windows=[_window(f"{limit.calls:,}", limit.window_seconds) for limit in calls],
-        texts=[
-            *(
-                _window(f"Up to {limit.calls:,} tokens", limit.window_seconds)
-                for limit in limits
-                if not limit.of_calls
-            ),
-            *version.texts,
-        ],
+        rate_per_minute=next((int(r.calls) for r in calls if r.window_seconds == 60), 0),
+        windows=[_window(f"{int(limit.calls):,}", limit.window_seconds) for limit in calls],
+        texts=[*(f"Up to {limit_words(limit)}" for limit in limits if not limit.of_calls), *version.texts],
         example=_example(version, components),
         is_current=is_current,
         keeps_terms=is_current and current is not None and current.pk != version.pk,

@@ -43,8 +43,17 @@ from gateway.routes import RouteEntry
 from gateway.upstream.pool import Pool
 from keys.records import KeyRecord
 from metering.admission import ATTEMPTS, Outcome, admission, billing_reason, call_event, not_entitled
-from metering.answers import INVALID_KEY, METERING_UNAVAILABLE, Headers, Refusal, admitted_headers, limited
+from metering.answers import (
+    INVALID_KEY,
+    LARGER_THAN_LIMIT,
+    METERING_UNAVAILABLE,
+    Headers,
+    Refusal,
+    admitted_headers,
+    limited,
+)
 from metering.calls import Admission, Admitted, NoState, Refused, Settlement, Stale, WrongSpan
+from metering.scoped import never_fits
 from plans.door import Span
 
 log = structlog.get_logger(__name__)
@@ -111,6 +120,8 @@ async def admit(call: Call, callers: Callers, recorder: Recorder, size: Sizing |
         request = admission(call.record, span, call.route.target, nonce=nonce)
         if size is not None:
             request = size(call.record, request)
+        if (request.weighted or request.daily) and never_fits(request):
+            raise CallRefused(LARGER_THAN_LIMIT)
         answer = await recorder.engine.admit(request)
         match answer:
             case Admitted():
@@ -165,16 +176,17 @@ class Exchange:
     def __init__(self, call: Call, passed: Passed, recorder: Recorder, session: Pool) -> None:
         self.call, self.passed, self.recorder, self.session = call, passed, recorder, session
         self.body = Body.of(call.scope, call.receive, call.route.body_limit)
+        self.reservation = passed.request.reserved_at(passed.answer.occurred_at_us)
         self.bytes_out = 0
         self.pooled: PoolCall | None = None  # where the product has several servers
 
     async def run(self) -> None:
         """Carry the call out and settle it; what breaks before that expires unbilled."""
-        self.recorder.hold(self.passed.request.reservation)
+        self.recorder.hold(self.reservation)
         try:
             await self._run()
         finally:
-            self.recorder.let_go(self.passed.request.reservation)
+            self.recorder.let_go(self.reservation)
             self.body.close()
             if self.pooled is not None:
                 self.pooled.release()
@@ -186,7 +198,7 @@ class Exchange:
             await self._pass_on(answer)
         finally:
             answer.close()
-            self.recorder.let_go(self.passed.request.reservation)
+            self.recorder.let_go(self.reservation)
             self.body.close()
 
     async def _run(self) -> None:
@@ -293,7 +305,7 @@ class Exchange:
         """Pass the body on; the reason for billing it or not, and whether it came whole."""
         try:
             async for chunk in answer.chunks():
-                if not self.recorder.holds(self.passed.request.reservation):
+                if not self.recorder.holds(self.reservation):
                     return "expired", False
                 await held.pass_on(chunk)
                 if self._is_over:
@@ -317,8 +329,9 @@ class Exchange:
             self.pooled.end(status, reason)
         outcome = Outcome(status, reason, call.duration_us(), self.body.size, self.bytes_out)
         settlement = Settlement.of(
-            passed.request, units=0 if reason else target.units, event=self._event(outcome)
-        )
+            passed.request, units=0 if reason else target.units, event=self._event(outcome),
+            at_us=passed.answer.occurred_at_us,
+        )  # fmt: skip
         self._log(outcome)
         is_recorded = await self.recorder.settle(
             settlement, lambda: self._event(replace(outcome, reason="expired"))

@@ -9,8 +9,9 @@ from gateway.owners import OwnersShelf
 from gateway.routes import RouteEntry, RouteTable
 from keys.records import KeyRecord
 from metering.admission import Target, admission
-from metering.answers import Refusal, limited
+from metering.answers import Refusal, counted_by, limited, scope_of
 from metering.calls import Admitted, Refused
+from metering.scoped import never_fits
 from metering.script_calls import Call
 from metering.verifying import Verified, look_call
 from plans.door import Span
@@ -40,6 +41,7 @@ class Prepared:
     asked: Asked
     call: Call[Verified]
     facts: dict[str, Any]
+    is_too_large: bool
 
 
 class Desk:
@@ -67,7 +69,9 @@ class Desk:
             request = admission(
                 record, span, asked.target, nonce=0
             )  # nothing is reserved that a nonce would name
-            found = Prepared(record, span, asked, look_call(request), standing(record, span))
+            found = Prepared(
+                record, span, asked, look_call(request), standing(record, span), never_fits(request)
+            )
             self._prepared[key_hash, id(asked)] = found
         return found
 
@@ -117,7 +121,7 @@ def left(answer: Decided, meter: Meter | None) -> dict[str, Any]:
     windows = [
         {
             "window_seconds": w.seconds, "limit": w.limit, "remaining": w.remaining, "reset_seconds": w.reset_s,
-            "of": "key" if w.of_key else "organization",
+            "of": scope_of(w), "counts": counted_by(w),
         }
         for w in answer.windows
     ]  # fmt: skip

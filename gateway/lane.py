@@ -26,6 +26,7 @@ from gateway.upstream.pool import Pool
 from keys.records import KeyRecord
 from metering.admission import Target, not_entitled
 from metering.answers import Refusal
+from metering.calls import CORRECTED
 from metering.prepared import PreparedCall
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ class Lane:
             self._leave_to_general_way(name, record, route)
             return None
         request = ready.request
-        if request.further or request.daily or request.weighted:  # corrected when the call has ended
+        if request.further or request.daily or any(w.code in CORRECTED for w in request.weighted):
+            # what is corrected when the call has ended
             self._leave_to_general_way(name, record, route)
             return None
         if len(self._ready) >= ROOM:

@@ -53,7 +53,7 @@ class Look:
         call = look_call(request)
         self.command = pack(("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args))
         self._numbers = admitted_numbers(request).unpack_from
-        self._limits = [w.limit for w in window_rules(request)]
+        self._limits = [(w.limit, w.weight) for w in window_rules(request)]
         self._quota, self._units = request.quota, request.units
         self._template = self._cut()
 
@@ -61,8 +61,8 @@ class Look:
         """The answer where the call would pass; without the call, which nobody made."""
         numbers, place = self._numbers(reply), 2
         values: list[int | bytes] = []
-        for limit in self._limits:
-            remaining = numbers[place] + 1
+        for limit, weight in self._limits:
+            remaining = numbers[place] + weight
             values += (remaining, 0 if remaining == limit else numbers[place + 1])
             place += 2
         meter = self.asked.meter
@@ -88,7 +88,9 @@ class Look:
         marks, gaps, states = list[bytes](), list[bytes](), []
         for i, w in enumerate(window_rules(self.request)):
             first = MARK_NUMBER - 2 * i
-            states.append(WindowState(w.seconds, w.limit, first, first - 1, w.code == "key_rate_limited"))
+            states.append(
+                WindowState(w.seconds, w.limit, first, first - 1, w.code == "key_rate_limited", w.name)
+            )
             marks += (b'"remaining":%d' % first, b'"reset_seconds":%d' % (first - 1))
             gaps += (b'"remaining":%d', b'"reset_seconds":%d')
         quota = QuotaState(self._quota, 0, 1) if self._quota >= 0 else None

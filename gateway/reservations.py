@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.recorder import Recorder
 from gateway.tokens import seal, unseal
 from keys.records import KeyRecord
 from metering.admission import Outcome, Target, billing_reason
-from metering.calls import Admission, Admitted, Reservation, Settlement
+from metering.calls import NO_QUOTA, Admission, Admitted, Reservation, Settlement, Settling, corrected_keys
 from metering.engine import MeteringUnavailable
 from metering.events import Event
 
@@ -49,6 +49,8 @@ class Pending:
     route_id: int
     bill_client_errors: bool
     request_id: str
+    further: tuple[int, ...] = ()  # what a billed call counts as on the further counters of its reservation
+    weights: tuple[tuple[str, int, int], ...] = ()  # (key, seconds, weight) that an unbilled call gets back
 
     @classmethod
     def of(
@@ -59,8 +61,9 @@ class Pending:
         # which do not travel: version 0 is always outdated, so that such a call is recorded as expired, not past the cap.
         version = 0 if request.spend is not None else request.version
         return cls(
-            request.reservation, answer.occurred_at_us, version, request.span_end_us, request.quota, target.quantity,
-            record.key_id, target.product_id, target.route_id, bill_client_errors, request_id,
+            request.reserved_at(answer.occurred_at_us), answer.occurred_at_us, version, request.span_end_us, request.quota,
+            target.quantity, record.key_id, target.product_id, target.route_id, bill_client_errors, request_id,
+            tuple(0 if isinstance(c.meter_id, str) else c.units for c in request.daily), corrected_keys(request),
         )  # fmt: skip
 
     @classmethod
@@ -71,18 +74,21 @@ class Pending:
             return None
         version, span_end_us, quota = facts["n"]
         key_id, product_id, route_id, bill_client_errors, request_id = facts["f"]
+        further, units, weights = facts.get("m", ((), (), ()))
+        reservation = replace(Reservation(*facts["r"]), further=tuple(tuple(row) for row in further))
         return cls(
-            Reservation(*facts["r"]), facts["at"], version, span_end_us, quota, Decimal(facts["q"]), key_id,
-            product_id, route_id, bill_client_errors, request_id,
+            reservation, facts["at"], version, span_end_us, quota, Decimal(facts["q"]), key_id, product_id, route_id,
+            bill_client_errors, request_id, tuple(units), tuple(tuple(row) for row in weights),
         )  # fmt: skip
 
     def sealed(self) -> str:
         """The call as a word that travels in a header."""
         r = self.reservation
+        more = {"m": [r.further, self.further, self.weights]} if r.further or self.weights else {}
         return seal(PURPOSE, {
             "r": [r.shard, r.org_id, r.mode, r.period_id, r.meter_id, r.units, r.nonce], "at": self.occurred_at_us,
             "n": [self.version, self.span_end_us, self.quota], "q": str(self.quantity),
-            "f": [self.key_id, self.product_id, self.route_id, self.bill_client_errors, self.request_id],
+            "f": [self.key_id, self.product_id, self.route_id, self.bill_client_errors, self.request_id], **more,
         })  # fmt: skip
 
     def settlement(self, outcome: Outcome | None, *, reason: str = "") -> Settlement:
@@ -90,7 +96,10 @@ class Pending:
         reason = outcome.reason if outcome else reason
         return Settlement(
             self.reservation, 0 if reason else self.reservation.units, self.event(outcome, reason), self.version,
-            self.quota, self.span_end_us,
+            self.quota, self.span_end_us, admitted_at_us=self.occurred_at_us,
+            further=tuple(Settling(0 if reason else units) for units in self.further),
+            further_quotas=tuple(NO_QUOTA for _ in self.further),
+            weights=tuple((*row, 0) for row in self.weights) if reason else (),
         )  # fmt: skip
 
     def event(self, outcome: Outcome | None, reason: str) -> bytes:

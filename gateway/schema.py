@@ -60,7 +60,8 @@ COMPONENTS: dict[str, Any] = {
             "period": _object({"start": {"type": "string", "format": "date-time"}, "end": {"type": "string", "format": "date-time"}}),
             "rate_limits": {"type": "array", "items": _object({
                 "window_seconds": _NUMBER, "limit": _NUMBER, "remaining": _NUMBER, "reset_seconds": _NUMBER,
-                "of": {"type": "string", "enum": ["organization", "key"]},
+                "of": {"type": "string", "enum": ["organization", "key", "route", "model"]},
+                "counts": {"type": "string", "description": "`calls`, tokens, or a meter's slug: its smallest units."},
             })},
             "usage": {"oneOf": [{"type": "null"}, _object({
                 "meter": _TEXT, "used": _TEXT, "quota": _MAYBE_TEXT, "left": _MAYBE_TEXT, "reset_seconds": _MAYBE_NUMBER,

@@ -26,9 +26,10 @@ from gateway.snapshot import Catalogue, Followed
 from keys.records import KeyRecord
 from metering import calls, script_calls
 from metering.admission import ATTEMPTS, Target, admission, not_entitled
-from metering.answers import INVALID_KEY, KEY_EXPIRED, METERING_UNAVAILABLE, Refusal
+from metering.answers import INVALID_KEY, KEY_EXPIRED, LARGER_THAN_LIMIT, METERING_UNAVAILABLE, Refusal
 from metering.events import Event
 from metering.measuring import Unmeasurable, measure
+from metering.scoped import never_fits
 from metering.verifying import SOURCE, Charge, Verified, charge_call
 from plans.door import Span
 from plans.models import Meter
@@ -178,7 +179,9 @@ class _Inquiry:
                 span = self.record.span_at(at_us)
                 if span is None:
                     return METERING_UNAVAILABLE
-            call, known = self._call(span, desk)
+            call, known, is_too_large = self._call(span, desk)
+            if is_too_large:
+                return refused(LARGER_THAN_LIMIT) | known
             verified = await recorder.engine.run(call)
             match verified.answer:
                 case calls.Admitted() | calls.Refused() as answer:
@@ -207,14 +210,15 @@ class _Inquiry:
         refusal = _not_entitled(record, self.asked)
         return refused(refusal) | facts(record) if refusal else None
 
-    def _call(self, span: Span, desk: Desk) -> tuple[script_calls.Call[Verified], dict[str, Any]]:
-        """What to ask the script, and what is known of the key."""
+    def _call(self, span: Span, desk: Desk) -> tuple[script_calls.Call[Verified], dict[str, Any], bool]:
+        """What to ask the script, what is known of the key, and whether no waiting would make it fit."""
         if not self.question.charge:
             prepared = desk.prepare(self.key_hash, self.record, span, self.asked)
-            return prepared.call, prepared.facts
+            return prepared.call, prepared.facts, prepared.is_too_large
         nonce = new_nonce()
         request = admission(self.record, span, self.asked.target, nonce=nonce)
-        return charge_call(request, Charge(self._event(request, nonce))), standing(self.record, span)
+        call = charge_call(request, Charge(self._event(request, nonce)))
+        return call, standing(self.record, span), never_fits(request)
 
     def _keep(self, span: Span, known: dict[str, Any]) -> None:
         if not self.question.charge:

@@ -10,6 +10,7 @@ from datetime import datetime
 from django.conf import settings
 
 from core.clock import to_micros
+from keys.limits import CallLimits, call_limits, key_windows
 from keys.models import ApiKey
 from plans.door import Span
 from plans.standing import ANY_NUMBER, DayTokens, Standing, find_standing, mode_terms
@@ -43,6 +44,7 @@ class KeyRecord:
     concurrency: int = ANY_NUMBER
     day_tokens: DayTokens | None = None
     token_windows: tuple[Window, ...] = ()  # seconds, tokens
+    limits: CallLimits | None = None  # what depends on a call's route, model and size; with the tokens above
 
     def span_at(self, moment_us: int) -> Span | None:
         """The span that contains this moment, or None: the table has been outlived."""
@@ -90,11 +92,18 @@ def _record(key: ApiKey, standing: Standing) -> KeyRecord:
         features=terms.features,
         scopes=frozenset(key.scopes),
         windows=terms.windows,
-        key_windows=((60, key.calls_per_minute),) if key.calls_per_minute else (),
+        key_windows=key_windows(terms.limits, key.calls_per_minute),
         spans=terms.spans,
         revoked=key.revoked_at is not None,
         expires_at_us=to_micros(key.expires_at) if key.expires_at else None,
         concurrency=terms.concurrency,
         day_tokens=terms.day_tokens,
         token_windows=terms.token_windows,
+        limits=call_limits(
+            key.pk,
+            terms.limits,
+            token_windows=terms.token_windows,
+            token_meters=terms.token_meters,
+            day_tokens=terms.day_tokens,
+        ),
     )

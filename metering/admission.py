@@ -7,6 +7,7 @@ from keys.records import KeyRecord
 from metering.answers import FEATURE_NOT_IN_PLAN, KEY_EXPIRED, OUT_OF_SCOPE, Refusal
 from metering.calls import Admission, Admitted
 from metering.events import Event
+from metering.scoped import hold_plain
 from plans.door import Span
 
 ATTEMPTS = 5  # a record is old again where its customer is changed meanwhile; so many changes in one call are a fault
@@ -25,7 +26,7 @@ class Target:
 
 def admission(record: KeyRecord, span: Span, target: Target, *, nonce: int) -> Admission:
     """The request to admit one call of this key in this span."""
-    return Admission(
+    request = Admission(
         shard=record.shard,
         org_id=record.organization_id,
         mode=record.mode,
@@ -45,6 +46,9 @@ def admission(record: KeyRecord, span: Span, target: Target, *, nonce: int) -> A
         concurrency=record.concurrency,
         spend=span.spend,
     )
+    if record.limits is None:
+        return request
+    return hold_plain(request, record.limits, route_id=target.route_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Header names: draft-ietf-httpapi-ratelimit-headers (`RateLimit`, `RateLimit-Poli
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from core.errors import problem
 from metering.calls import Admitted, QuotaState, Refused, WindowState
@@ -24,6 +25,8 @@ class Refusal:
     detail: str
     headers: Headers = field(default_factory=list)
     counted: bool = False
+    windows: tuple[WindowState, ...] = ()  # what is left, for headers that only some routes have
+    at_us: int = 0
 
     def body(self, *, request_id: str, instance: str, docs_url: str) -> dict[str, object]:
         """The problem document."""
@@ -76,6 +79,10 @@ METERING_UNAVAILABLE = Refusal(
 NOT_ON_SALE = Refusal(
     "not_found", 404, "There is no such product or route", "Compare the path with the quick start."
 )
+LARGER_THAN_LIMIT = Refusal(
+    "request_larger_than_limit", 429, "The call is larger than a limit", "It counts as more than the limit allows at once.",
+    _NO_RETRY,
+)  # fmt: skip
 OUT_OF_SCOPE = Refusal(
     "out_of_scope", 403, "This key may not call this route", "Its scopes do not include it.", counted=True
 )
@@ -103,6 +110,18 @@ _LIMITED = {
         "Your plan's rate limit is reached. Wait as long as Retry-After says.",
     ),
     "key_rate_limited": ("Too many calls with this key", "The key's own rate limit is reached."),
+    "route_rate_limited": (
+        "Too many calls to this route",
+        "Your plan's limit for this route is reached. Other routes are not concerned.",
+    ),
+    "model_rate_limited": (
+        "Too many calls to this model",
+        "Your plan's limit for this model is reached. Other models are not concerned.",
+    ),
+    "unit_rate_limited": (
+        "Too much usage at once",
+        "Your plan's limit of usage in a window of time is reached. Wait as long as Retry-After says.",
+    ),
     "quota_exceeded": ("The quota of this period is used", "Change the plan, or wait for the next period."),
     "token_rate_limited": (
         "Too many tokens",
@@ -113,6 +132,18 @@ _LIMITED = {
         "Your organization's limit of tokens per day (UTC) is reached. It begins anew at midnight.",
     ),
     "concurrency_limited": ("Too many calls at once", "Wait until one of your open calls has ended."),
+    "key_concurrency_limited": (
+        "Too many calls at once with this key",
+        "Wait until one of the key's open calls has ended.",
+    ),
+    "route_concurrency_limited": (
+        "Too many calls at once to this route",
+        "Wait until one of your open calls to it has ended.",
+    ),
+    "model_concurrency_limited": (
+        "Too many calls at once to this model",
+        "Wait until one of your open calls to it has ended.",
+    ),
     "spend_cap_reached": (
         "The spend cap of this period is reached",
         "This call would cost more than the cap allows. Raise the cap in the portal, or wait for the next period.",
@@ -123,6 +154,8 @@ _LIMITED = {
     ),
     "trial_quota_reached": ("The trial's included quantity is used", "Choose a plan in the portal to go on."),
 }
+# SDKs wait at most a minute when they are told to, and past it come back at once, in vain; a window of a minute rounds up.
+LONGEST_WAIT_SECONDS = 61
 # A client that retries by itself would only be refused again.
 _NOT_BY_WAITING = (
     "quota_exceeded",
@@ -147,9 +180,11 @@ def limited(answer: Refused) -> Refusal:
     headers = rate_headers(answer.windows, answer.quota, answer.occurred_at_us)
     if answer.retry_after_s:
         headers.append(("Retry-After", str(answer.retry_after_s)))
-    if answer.code in _NOT_BY_WAITING:
+    if answer.code in _NOT_BY_WAITING or answer.retry_after_s > LONGEST_WAIT_SECONDS:
         headers += _NO_RETRY
-    return Refusal(answer.code, 429, title, detail, headers)
+    return Refusal(
+        answer.code, 429, title, detail, headers, windows=answer.windows, at_us=answer.occurred_at_us
+    )
 
 
 def admitted_headers(answer: Admitted) -> Headers:
@@ -158,18 +193,18 @@ def admitted_headers(answer: Admitted) -> Headers:
 
 
 def rate_headers(windows: Sequence[WindowState], quota: QuotaState | None, at_us: int) -> Headers:
-    """`RateLimit-Policy` names every limit, `RateLimit` the nearest; `X-RateLimit-Reset` is in seconds from now."""
-    windows = [window for window in windows if not window.name]
+    """`RateLimit-Policy` names every limit, `RateLimit` the nearest, of whatever it counts; `X-RateLimit-Reset` is in seconds
+    from now."""
     if not windows:
         return []
-    policies = [f'"{window_name(w)}";q={w.limit};w={w.seconds}' for w in windows]
+    policies = [f'"{label(w)}";q={w.limit};w={w.seconds}{_unit(w)}' for w in windows]
     if quota is not None:
         policies.append(f'"period";q={quota.limit};w={quota.reset_s}')
     near = nearest(windows)
     reset_s = min(near.reset_s, near.seconds)  # a begun bucket of the window rounds up past it
     return [
         ("RateLimit-Policy", ", ".join(policies)),
-        ("RateLimit", f'"{window_name(near)}";r={near.remaining};t={reset_s}'),
+        ("RateLimit", f'"{label(near)}";r={near.remaining};t={reset_s}'),
         ("X-RateLimit-Limit", str(near.limit)),
         ("X-RateLimit-Remaining", str(near.remaining)),
         ("X-RateLimit-Reset", str(reset_s)),
@@ -185,7 +220,40 @@ def nearest(windows: Sequence[WindowState]) -> WindowState:
     return best
 
 
-def window_name(window: WindowState) -> str:
-    """What headers call a window: `minute`, `key-minute`, `90s`."""
-    name = _WINDOW_NAMES.get(window.seconds, f"{window.seconds}s")
-    return f"key-{name}" if window.of_key else name
+def counted_by(window: WindowState) -> str:
+    """What a window counts: `calls`, `tokens`, `input_tokens`, `output_tokens`, or a meter's slug."""
+    return scope_and_measure(window.name)[1]
+
+
+def scope_of(window: WindowState) -> str:
+    """Whose calls it counts: `organization`, `key`, `route` or `model`."""
+    return "key" if window.of_key else scope_and_measure(window.name)[0]
+
+
+def label(window: WindowState) -> str:
+    """Its name in headers: `minute`, `key-minute`, `route-tokens-hour`; a call sees one route and one model, so no ids."""
+    return _label("key:" if window.of_key else window.name, window.seconds)
+
+
+@lru_cache(maxsize=10_000)
+def scope_and_measure(name: str) -> tuple[str, str]:
+    """(scope, what is counted) of a window's name (keys/limits.py): `route:12:tokens`, `units:gb`."""
+    scope, _, rest = name.partition(":")
+    if scope in ("key", "route", "model"):
+        what = rest.partition(":")[2]
+    else:
+        scope, what = "organization", name
+    return scope, what.removeprefix("units:") or "calls"
+
+
+@lru_cache(maxsize=10_000)
+def _label(name: str, seconds: int) -> str:
+    scope, what = scope_and_measure(name)
+    parts = ["" if scope == "organization" else scope, "" if what == "calls" else what]
+    window = _WINDOW_NAMES.get(seconds, f"{seconds}s")
+    return "-".join(part.replace("_", "-") for part in (*parts, window) if part)
+
+
+def _unit(window: WindowState) -> str:
+    """The draft's unit of a quota, where it is not one of requests."""
+    return "" if not window.name or (what := counted_by(window)) == "calls" else f';qu="{what}"'

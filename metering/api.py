@@ -55,9 +55,15 @@ class AccountView(APIView):
     @extend_schema_serializer(component_name="RateLimitLeft")
     class RateLimit(serializers.Serializer[Any]):
         window_seconds = serializers.IntegerField()
-        limit = serializers.IntegerField(help_text="Calls in any window of this length.")
+        limit = serializers.IntegerField(help_text="At most so many in any window of this length.")
         remaining = serializers.IntegerField()
-        of = serializers.ChoiceField(choices=["organization", "key"], help_text="Whose limit it is.")
+        of = serializers.ChoiceField(
+            choices=["organization", "key", "route", "model"], help_text="Whose limit it is."
+        )
+        counts = serializers.CharField(
+            help_text="`calls`, `tokens`, `input_tokens`, `output_tokens`, or a meter's slug: its smallest units."
+        )
+        on = serializers.CharField(help_text="The route or model that it is about, or empty.")
 
     @extend_schema_serializer(component_name="PeriodNow")
     class Period(serializers.Serializer[Any]):
@@ -121,7 +127,7 @@ def _account(record: KeyRecord, at_us: int) -> dict[str, Any]:
         "door": (span.refusal or "open") if span else "closed",
         "features": sorted(record.features),
         "rate_limits": [
-            {"window_seconds": w.seconds, "limit": w.limit, "remaining": w.remaining, "of": "key" if w.of_key else "organization"}
+            {"window_seconds": w.seconds, "limit": w.limit, "remaining": w.remaining, "of": w.of, "counts": w.counts, "on": w.on}
             for w in window_standings(record, at_us=at_us)
         ],
         "period": {

@@ -26,6 +26,12 @@ ANY_NUMBER = -1  # of calls at the same time
 DAY_US = 86_400_000_000
 DAY = "#"  # in a reservation whose day only the script knows
 DAY_LETTER = "d"
+OPEN = "open"  # the hash of calls that are open, beside those of periods and days
+CORRECTED = (
+    "token_rate_limited",
+    "unit_rate_limited",
+)  # windows whose weight is only known when the call has ended
+WAIT_FOR_AN_END = ("key_concurrency_limited", "route_concurrency_limited", "model_concurrency_limited")
 UNTIL_PERIOD_ENDS = ("spend_cap_reached",)  # like a full quota: waiting for the span's end helps
 
 T = TypeVar("T")
@@ -40,9 +46,10 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Units of one more meter that a call is charged to, or of a limit of the day (UTC) that it is held against."""
+    """Units of one more meter that a call is charged to, or of a limit of the day (UTC) that it is held against; with a name
+    instead of a meter (`key12`), one call of a limit of calls at the same time."""
 
-    meter_id: int
+    meter_id: int | str
     units: int
     quota: int = NO_QUOTA
     code: str = "quota_exceeded"
@@ -64,7 +71,8 @@ class Weighted:
 class Admission:
     """One call at the door: all that its worker knows. `refusal` is the code of a closed door ('' is open);
     `concurrency` is how many calls of the organization may be open at once, this one included. Beside its first meter a
-    call may be charged to `further` ones, and is held against limits of the `day` and `weighted` windows."""
+    call may be charged to `further` ones, and is held against limits of the day and of calls at the same time (`daily`) and
+    against `weighted` windows."""
 
     shard: int
     org_id: int
@@ -103,7 +111,7 @@ class Admission:
         """What was reserved by the admission of this moment."""
         day = DAY if occurred_at_us is None else day_name(occurred_at_us)
         further = [(f"{self.period_id}", c.meter_id, c.units) for c in self.further]
-        further += [(day, c.meter_id, c.units) for c in self.daily]
+        further += [(OPEN if isinstance(c.meter_id, str) else day, c.meter_id, c.units) for c in self.daily]
         return Reservation(
             self.shard, self.org_id, self.mode, self.period_id, self.meter_id, self.units, f"{self.nonce:x}",
             tuple(further),
@@ -113,7 +121,7 @@ class Admission:
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """Units held for one admitted call, named by its nonce; `further`: the same of other counters, each with its period
-    (`d20778` for a day)."""
+    (`d20778` for a day, `open` for calls at the same time)."""
 
     shard: int
     org_id: int
@@ -122,7 +130,7 @@ class Reservation:
     meter_id: int
     units: int
     nonce: str
-    further: tuple[tuple[str, int, int], ...] = ()
+    further: tuple[tuple[str, int | str, int], ...] = ()
 
     @property
     def member(self) -> str:
@@ -239,11 +247,24 @@ class Settlement:
     weights: tuple[tuple[str, int, int, int], ...] = ()
 
     @classmethod
-    def of(cls, admission: Admission, *, units: int, event: bytes) -> "Settlement":
-        """The settlement of an admission that passed, of one charge."""
-        return cls(
-            admission.reservation, units, event, admission.version, admission.quota, admission.span_end_us,
-            admission.spend,
+    def of(
+        cls, admission: Admission, *, units: int, event: bytes, at_us: int = 0, tokens: int | None = None
+    ) -> "Settlement":
+        """The settlement of an admission at `at_us` that passed, of one charge: with no units, nothing of it counts but the
+        call itself. `tokens` of the day where they are not those that it asked for."""
+        if not admission.daily and not admission.weighted:
+            return cls(
+                admission.reservation, units, event, admission.version, admission.quota, admission.span_end_us,
+                admission.spend,
+            )  # fmt: skip
+        is_free = units == 0
+        held = [
+            Settling(0 if is_free or isinstance(c.meter_id, str) else c.units if tokens is None else tokens)
+            for c in admission.daily
+        ]
+        weights = {w.name: (w.weight, 0) for w in admission.weighted if is_free and w.code in CORRECTED}
+        return cls.of_all(
+            admission, admission.reserved_at(at_us), [Settling(units, event), *held], at_us=at_us, weights=weights
         )  # fmt: skip
 
     @classmethod
@@ -303,7 +324,8 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class TrackedEvent:
     """Usage that happened elsewhere, already sized. `claim` is `claim_digest` of its caller's id. The counter of a maximum
-    becomes the largest of its events, that of other meters their sum."""
+    becomes the largest of its events, that of other meters their sum. `day_tokens` count against the limit of their `day`
+    (`d20778`), where the organization has one."""
 
     org_id: int
     mode: str
@@ -314,6 +336,8 @@ class TrackedEvent:
     span_end_us: int
     event: bytes
     is_maximum: bool = False
+    day: str = ""
+    day_tokens: int = 0
 
 
 class Verdict(StrEnum):
@@ -336,6 +360,19 @@ class Cut:
     seq: int
     counters: dict[str, dict[int, tuple[int, int]]]
     corrected: int = 0  # id of the last counter correction that was applied (metering/corrections.py)
+
+
+def corrected_keys(admission: Admission) -> tuple[tuple[str, int, int], ...]:
+    """(key, seconds, weight) of the windows that get a call's weight back where it is not billed."""
+    return tuple(
+        (
+            weighted_key(admission.shard, admission.org_id, admission.mode, w.name, w.seconds),
+            w.seconds,
+            w.weight,
+        )
+        for w in admission.weighted
+        if w.code in CORRECTED
+    )
 
 
 def day_name(at_us: int) -> str:

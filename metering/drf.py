@@ -39,6 +39,7 @@ from metering.answers import (
     INVALID_KEY,
     KEY_EXPIRED,
     KEY_UNKNOWN_NOW,
+    LARGER_THAN_LIMIT,
     METERING_UNAVAILABLE,
     MISSING_KEY,
     NOT_ON_SALE,
@@ -50,6 +51,7 @@ from metering.answers import (
 )
 from metering.calls import Admission, Admitted, NoState, Refused, Settlement, SettleOutcome, Stale, WrongSpan
 from metering.engine import Engine, MeteringUnavailable
+from metering.scoped import never_fits
 from plans.door import smallest_units
 from plans.models import Route
 
@@ -194,6 +196,8 @@ def admit(caller: Caller, terms: RouteTerms) -> AdmittedCall:
         if span is None:
             break
         request = admission(record, span, terms.target, nonce=nonce)
+        if (request.weighted or request.daily) and never_fits(request):
+            raise CallRefused(LARGER_THAN_LIMIT)
         match answer := _ask(request):
             case Admitted():
                 headers = admitted_headers(answer)
@@ -216,7 +220,9 @@ def settle(call: AdmittedCall, *, status: int, size: int, bytes_in: int) -> bool
     reason = billing_reason(status, bill_client_errors=call.terms.bill_client_errors)
     outcome = Outcome(status, reason, int((time.monotonic() - call.started_at) * 1_000_000), bytes_in, size)
     units = 0 if reason else call.terms.target.units
-    settlement = Settlement.of(call.request, units=units, event=_event(call, outcome))
+    settlement = Settlement.of(
+        call.request, units=units, event=_event(call, outcome), at_us=call.answer.occurred_at_us
+    )
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         try:

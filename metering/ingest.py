@@ -20,12 +20,14 @@ from accounts.models import Organization
 from core.clock import from_micros, to_micros
 from core.ids import event_id, new_nonce
 from core.request_id import current_request_id
-from metering.calls import TrackedEvent, Verdict, claim_digest
+from metering.calls import TrackedEvent, Verdict, claim_digest, day_name
 from metering.engine import Engine, MeteringUnavailable
 from metering.events import Event
 from metering.measuring import Measure, Unmeasurable, measure
 from metering.models import UsageEventKey
+from plans.daily_tokens import daily_tokens
 from plans.models import CAPPABLE, Aggregation, Meter, Period
+from plans.queries import TOKEN_UNITS
 
 SOURCE = "api"
 PROPERTIES_BYTES = 2048
@@ -84,6 +86,10 @@ class _Books:
         self.meters = {
             m.slug: m for m in Meter.objects.filter(slug__in={e.meter for e in events}, archived_at=None)
         }
+        # Tokens of a day are limited for a few: who they are is only asked where tokens are reported.
+        has_tokens = any(meter.unit in TOKEN_UNITS for meter in self.meters.values())
+        ids = [organization.pk for organization in self.organizations.values()]
+        self.limited_days = set(daily_tokens(ids, at=at)) if has_tokens else set[int]()
         self.periods: dict[int, list[Period]] = defaultdict(list)
         for period in self._periods([min(e.occurred_at or at, at) for e in events]):
             self.periods[period.organization_id].append(period)
@@ -139,7 +145,8 @@ def _size(place: int, reported: Reported, books: _Books, at: datetime) -> _Sized
     tracked = TrackedEvent(
         org_id=organization.pk, mode=reported.mode, period_id=period.pk, meter_id=meter.pk,
         units=_counted_units(meter, measured), is_maximum=meter.aggregation == Aggregation.MAX, claim=claim_digest(SOURCE, reported.idempotency_key),
-        span_end_us=to_micros(period.ends_at), event=event.to_json(),
+        span_end_us=to_micros(period.ends_at), event=event.to_json(), day=day_name(event.occurred_at_us),
+        day_tokens=_day_tokens(organization, meter, measured, event, books, at),
     )  # fmt: skip
     return _Sized(place, organization.shard, event, tracked)
 
@@ -202,6 +209,17 @@ def _check_properties(properties: dict[str, Any] | None) -> None:
         raise _Rejected("too_large", "properties")
     if b"\\u0000" in text.replace(b"\\\\", b""):
         raise _Rejected("not_storable", "properties")
+
+
+def _day_tokens(
+    organization: Organization, meter: Meter, measured: Measure, event: Event, books: _Books, at: datetime
+) -> int:
+    """Tokens that count against the organization's limit of this day; a begun one counts whole. Past days are over."""
+    is_today = day_name(event.occurred_at_us) >= day_name(to_micros(at))
+    is_limited = organization.pk in books.limited_days and event.mode == "live" and is_today
+    if not is_limited or meter.unit not in TOKEN_UNITS or not meter.is_additive:
+        return 0
+    return int(-(-measured.units // 10**meter.decimals))
 
 
 def _id(one: _Sized) -> tuple[int, str | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from core.ids import event_id
 from core.redis_layout import weighted_key
 from metering.calls import (
+    WAIT_FOR_AN_END,
     Admission,
     AdmitAnswer,
     Admitted,
@@ -108,7 +109,7 @@ class Usage:
         return self.settled + self.reserved
 
 
-UsageName = tuple[int, str, str, int]  # organization, mode, period (or day), meter
+UsageName = tuple[int, str, str, int | str]  # organization, mode, period (or day, or open), meter (or name)
 
 
 @dataclass
@@ -183,7 +184,7 @@ class DoorModel:
             if version > settlement.version:
                 return Settled(SettleOutcome.EXPIRED, 0)
         own = {name: min(units, self.usage[name].reserved) if is_open else 0 for name, units, *_ in rows}
-        more: Counter[int] = Counter()
+        more: Counter[int | str] = Counter()
         for name, _, true, quota in rows:
             if true.units > own[name] and 0 <= quota < self.usage[name].total - own[name] + true.units:
                 return Settled(SettleOutcome.EXPIRED, 0)
@@ -198,7 +199,8 @@ class DoorModel:
         self.reservations[r.org_id].pop(r, None)
         self.settled.add(r.nonce)
         for key, seconds, weight, actual in settlement.weights:
-            self.weighted[key, seconds].correct(settlement.admitted_at_us, weight, actual)
+            if (key, seconds) in self.weighted:
+                self.weighted[key, seconds].correct(settlement.admitted_at_us, weight, actual)
         return Settled(SettleOutcome.SETTLED, len(self.stream))
 
     def extend(
@@ -217,7 +219,7 @@ class DoorModel:
                 return Extended(False, now_us, rule.code)
         names = _counters(more.reserved_at(admitted_at_us))
         for name, charge in zip(names, charges, strict=True):
-            if 0 <= charge.quota < self.usage[name].total + charge.units:
+            if charge.units and 0 <= charge.quota < self.usage[name].total + charge.units:
                 return Extended(False, now_us, charge.code)
         if self._passes_cap(reservation, more.spend, _by_meter(more.charges)):
             return Extended(False, now_us, "spend_cap_reached")
@@ -254,7 +256,7 @@ class DoorModel:
         """Give back all expired reservations of an organization; how many."""
         return self._return_expired(org_id, now_us, len(self.reservations[org_id]))
 
-    def _passes_cap(self, held: Reservation, spend: SpendLimit | None, more: Mapping[int, int]) -> bool:
+    def _passes_cap(self, held: Reservation, spend: SpendLimit | None, more: Mapping[int | str, int]) -> bool:
         """Whether usage with so many more units (by meter) costs more than the cap."""
         if spend is None:
             return False
@@ -297,9 +299,9 @@ class DoorModel:
         used = self.usage[_counters(request.reserved_at(now_us))[0]].total
         quota = _quota(request, used, now_us)
         retry = states[full].reset_s if full is not None else 0
-        if code == "concurrency_limited":
+        if code in ("concurrency_limited", *WAIT_FOR_AN_END):
             retry = 1
-        if full is None and code in [charge.code for charge in request.daily]:
+        elif full is None and code in [charge.code for charge in request.daily]:
             retry = until_midnight(now_us)
         elif code in (*(charge.code for charge in request.charges), "spend_cap_reached"):
             retry = _reset(request, now_us)
@@ -339,6 +341,8 @@ class DoorModel:
         self.claims.add((event.org_id, event.claim))
         usage = self.usage[event.org_id, event.mode, f"{event.period_id}", event.meter_id]
         usage.settled = max(usage.settled, event.units) if event.is_maximum else usage.settled + event.units
+        if event.day_tokens:
+            self.usage[event.org_id, event.mode, event.day, 0].settled += event.day_tokens
         self.stream.append(event.event)
         return Verdict.ACCEPTED
 
@@ -349,8 +353,8 @@ def _counters(r: Reservation) -> list[UsageName]:
     return [(r.org_id, r.mode, period, meter_id) for period, meter_id in rows]
 
 
-def _by_meter(charges: Iterable[Charge]) -> Counter[int]:
-    units: Counter[int] = Counter()
+def _by_meter(charges: Iterable[Charge]) -> Counter[int | str]:
+    units: Counter[int | str] = Counter()
     for charge in charges:
         units[charge.meter_id] += charge.units
     return units

@@ -12,7 +12,7 @@ import orjson
 
 from core.ids import NONCE_BITS, NONCE_DIGITS
 from core.redis_loop import pack
-from metering.answers import rate_headers, window_name
+from metering.answers import label, rate_headers
 from metering.calls import Admission, QuotaState, WindowState
 from metering.events import Event
 from metering.script_calls import Call, window_rules
@@ -112,9 +112,10 @@ class RateLines:
         self._end_us = request.span_end_us
         self._quota = request.quota
         self._warning = f"farebox-warning: {warning}\r\n".encode("latin-1") if warning else b""
-        rules = window_rules(request)
-        told = [(i, w) for i, w in enumerate(rules) if not w.name]
-        states = [WindowState(w.seconds, w.limit, 0, 0, w.code == "key_rate_limited") for _, w in told]
+        told = [*enumerate(window_rules(request))]
+        states = [
+            WindowState(w.seconds, w.limit, 0, 0, w.code == "key_rate_limited", w.name) for _, w in told
+        ]
         quota = QuotaState(self._quota, 0, MARK_NUMBER) if self._quota >= 0 else None
         policy = dict(rate_headers(states, quota, 0)).get("RateLimit-Policy", "")
         self._windows = [
@@ -141,7 +142,7 @@ class RateLines:
 def _lines(policy: str, w: WindowState, warning: bytes) -> bytes:
     lines = (
         f"ratelimit-policy: {policy}\r\n".replace("%", "%%").replace(str(MARK_NUMBER), "%d")
-        + f'ratelimit: "{window_name(w)}";r=%d;t=%d\r\nx-ratelimit-limit: {w.limit}\r\n'
+        + f'ratelimit: "{label(w)}";r=%d;t=%d\r\nx-ratelimit-limit: {w.limit}\r\n'
         + "x-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n"
     )
     return lines.encode("latin-1") + escaped(warning)

@@ -30,8 +30,10 @@ from metering.calls import (
     LARGEST,
     LARGEST_LIMIT,
     LIFE_SECONDS,
+    OPEN,
     UNTIL_PERIOD_ENDS,
     USAGE_KEPT_MS,
+    WAIT_FOR_AN_END,
     Admission,
     AdmitAnswer,
     Admitted,
@@ -185,6 +187,8 @@ def parse_admission(request: Admission, reply: Any) -> AdmitAnswer:
 
 def _until_room(request: Admission, code: str, reset_s: int, now_us: int) -> int:
     """Seconds until waiting helps: the end of the span or of the day; 0 where it does not."""
+    if code in WAIT_FOR_AN_END:
+        return 1
     if code in [charge.code for charge in request.daily]:
         return until_midnight(now_us)
     return reset_s if code in (*(c.code for c in request.charges), *UNTIL_PERIOD_ENDS) else 0
@@ -202,12 +206,14 @@ def _window_states(request: Admission, numbers: Sequence[int]) -> tuple[WindowSt
 def settle_call(settlement: Settlement) -> Call[Settled]:
     """The call that settles one admitted call."""
     r, in_day = settlement.reservation, 0
-    rows = [(r.meter_id, r.units, Settling(settlement.units, settlement.event), settlement.quota)]
+    rows: list[tuple[int | str, int, Settling, int]] = [
+        (r.meter_id, r.units, Settling(settlement.units, settlement.event), settlement.quota)
+    ]
     for (period, meter_id, units), true, quota in zip(
         r.further, settlement.further, settlement.further_quotas, strict=True
     ):
         rows.append((meter_id, units, true, quota))
-        in_day += period.startswith(DAY_LETTER)
+        in_day += period == OPEN or period.startswith(DAY_LETTER)
     _check_range(
         settlement.version, *(n for _, units, true, quota in rows for n in (units, true.units, max(quota, 0)))
     )
@@ -266,14 +272,15 @@ def track_call(shard: int, events: Sequence[TrackedEvent]) -> Call[list[Verdict]
     keys = [shard_key(shard), stream_key(shard)]
     args: list[str | bytes] = [str(len(events)), str(CLAIM_LIFE_MS)]
     for e in events:
-        _check_range(e.units)
+        _check_range(e.units, e.day_tokens)
         keys += [
             organization_key(shard, e.org_id),
             usage_key(shard, e.org_id, e.mode, e.period_id),
             claim_key(shard, e.org_id, e.claim),
         ]
         units = f"^{e.units}" if e.is_maximum else str(e.units)
-        args += [str(e.meter_id), units, _usage_expiry(e.span_end_us), e.event]
+        of_day = f"{e.day}:{e.day_tokens}" if e.day_tokens else ""
+        args += [str(e.meter_id), units, _usage_expiry(e.span_end_us), e.event, of_day]
     return Call(script("track"), keys, args, lambda reply: [Verdict(word.decode()) for word in reply])
 
 

@@ -1,12 +1,13 @@
 """What a key has left, read without counting a call."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from core.redis import usage_redis
-from core.redis_layout import key_rate_key, rate_key, usage_key
+from core.redis_layout import key_rate_key, rate_key, usage_key, weighted_key
 from keys.records import KeyRecord
+from metering.answers import scope_and_measure
 from metering.limits import bucket_of
 from metering.scripts import BUCKETS
 from plans.door import NO_QUOTA, Span
@@ -16,12 +17,15 @@ _HEAD = struct.Struct(">dII")
 
 @dataclass(frozen=True, slots=True)
 class WindowStanding:
-    """One rate limit: `remaining` calls of `limit` in any `seconds`."""
+    """One rate limit: `remaining` of `limit` in any `seconds`; whose it is, what it counts (units of a meter by its slug, in
+    smallest units), and the route or model that it is about."""
 
     seconds: int
     limit: int
     remaining: int
-    of_key: bool
+    of: str = "organization"
+    counts: str = "calls"
+    on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +39,20 @@ class MeterStanding:
 
 def window_standings(record: KeyRecord, *, at_us: int) -> list[WindowStanding]:
     """Every rate limit of organization and key. Raises RedisError."""
-    named = [
-        (rate_key(record.shard, record.organization_id, record.mode, s), s, n, False)
-        for s, n in record.windows
+    shard, org_id, mode = record.shard, record.organization_id, record.mode
+    named = [(rate_key(shard, org_id, mode, s), WindowStanding(s, n, n)) for s, n in record.windows]
+    named += [
+        (key_rate_key(shard, record.key_id, s), WindowStanding(s, n, n, of="key"))
+        for s, n in record.key_windows
     ]
-    named += [(key_rate_key(record.shard, record.key_id, s), s, n, True) for s, n in record.key_windows]
-    packed = cast(list[bytes | None], usage_redis().mget([key for key, *_ in named]) if named else [])
+    for w in record.limits.all_windows() if record.limits is not None else ():
+        of, counts = scope_and_measure(w.name)
+        row = WindowStanding(w.seconds, w.limit, w.limit, of, counts, w.place)
+        named.append((weighted_key(shard, org_id, mode, w.name, w.seconds), row))
+    packed = cast(list[bytes | None], usage_redis().mget([key for key, _ in named]) if named else [])
     return [
-        WindowStanding(seconds, limit, max(limit - window_sum(raw, seconds, at_us), 0), of_key)
-        for (_, seconds, limit, of_key), raw in zip(named, packed, strict=True)
+        replace(row, remaining=max(row.limit - window_sum(raw, row.seconds, at_us), 0))
+        for (_, row), raw in zip(named, packed, strict=True)
     ]
 
 

@@ -4,7 +4,7 @@ Both run the very admission of the other doors: without a trace (metering/script
 (metering/scripts/verify.lua).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.redis_layout import claim_key, settled_key, stream_key
@@ -18,7 +18,7 @@ from metering.calls import (
     claim_digest,
 )
 from metering.events import Event
-from metering.script_calls import Call, admit_args, parse_admission
+from metering.script_calls import Call, admit_args, parse_admission, window_rules
 from metering.scripts import script
 
 SOURCE = "verify"
@@ -66,7 +66,7 @@ def charge_call(request: Admission, charge: Charge) -> Call[Verified]:
 
 def _looked(request: Admission, reply: Any) -> AdmitAnswer:
     answer = parse_admission(request, reply)
-    return _without_the_call(answer, request.units) if isinstance(answer, Admitted) else answer
+    return _without_the_call(answer, request) if isinstance(answer, Admitted) else answer
 
 
 def _charged(request: Admission, reply: Any) -> Verified:
@@ -75,13 +75,16 @@ def _charged(request: Admission, reply: Any) -> Verified:
     return Verified(parse_admission(request, reply), False)
 
 
-def _without_the_call(a: Admitted, units: int) -> Admitted:
+def _without_the_call(a: Admitted, request: Admission) -> Admitted:
     """The admission would have counted the call that nobody made."""
+    units = request.units
     quota = a.quota and QuotaState(a.quota.limit, a.quota.remaining + units, a.quota.reset_s)
-    windows = tuple(_with_one_more(window) for window in a.windows)
+    windows = tuple(
+        _without(state, w.weight) for state, w in zip(a.windows, window_rules(request), strict=True)
+    )
     return Admitted(a.occurred_at_us, a.event_id, a.nonce, a.epoch, a.used - units, windows, quota)
 
 
-def _with_one_more(w: WindowState) -> WindowState:
-    remaining = w.remaining + 1
-    return WindowState(w.seconds, w.limit, remaining, 0 if remaining == w.limit else w.reset_s, w.of_key)
+def _without(w: WindowState, weight: int) -> WindowState:
+    remaining = w.remaining + weight
+    return replace(w, remaining=remaining, reset_s=0 if remaining == w.limit else w.reset_s)

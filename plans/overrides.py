@@ -15,7 +15,10 @@ from django.db.models import Q, QuerySet
 from accounts.models import AuditEvent, Organization, User
 from accounts.permissions import check_can_sell
 from core.errors import PortalError
-from plans.models import Meter, Override, OverrideKind
+from plans.limit_checks import row_faults
+from plans.limit_words import limit_words
+from plans.limits import as_limit, is_limit
+from plans.models import Counted, LanguageModel, LimitScope, Meter, Override, OverrideKind, Route
 from plans.versions import raise_version
 
 _COUNTED = (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY, OverrideKind.QUOTA, OverrideKind.DAY_TOKENS)
@@ -31,14 +34,18 @@ class OverrideOver(PortalError):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an override says: a rate limit (window, amount), concurrency (amount), quota (meter, amount), tokens
-    of a day over all meters that count tokens (amount), or a feature."""
+    """What an override says: a rate limit (whose, of what, window, amount), concurrency (whose, amount), quota (meter,
+    amount), tokens of a day over all meters that count tokens (amount), or a feature."""
 
     kind: OverrideKind
     amount: Decimal | None = None
     window_seconds: int | None = None
     meter: Meter | None = None
     feature: str = ""
+    scope: str = LimitScope.ORGANIZATION
+    measure: str = Counted.CALLS
+    route: Route | None = None
+    model: LanguageModel | None = None
 
 
 def active_overrides(organization: Organization, *, at: datetime) -> QuerySet[Override]:
@@ -46,8 +53,19 @@ def active_overrides(organization: Organization, *, at: datetime) -> QuerySet[Ov
     return (
         Override.objects.for_organization(organization)
         .filter(Q(ends_at=None) | Q(ends_at__gt=at), starts_at__lte=at)
-        .select_related("meter")
+        .select_related("meter", "model", "route__product")
     )
+
+
+def agreed_limits(organization: Organization, *, at: datetime) -> list[str]:
+    """What this customer has in the place of its plan's limits, in words. One query."""
+    found: list[str] = []
+    for override in active_overrides(organization, at=at):
+        if override.kind == OverrideKind.DAY_TOKENS:
+            found.append(f"{override.amount or 0:,.0f} tokens a day (UTC)")
+        elif override.kind in (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY):
+            found.append(limit_words(as_limit(override)))
+    return found
 
 
 @transaction.atomic
@@ -72,6 +90,10 @@ def set_override(
         window_seconds=grant.window_seconds,
         meter=grant.meter,
         feature=grant.feature,
+        scope=grant.scope,
+        measure=grant.measure,
+        route=grant.route,
+        model=grant.model,
         reason=reason,
         by=by,
         starts_at=at,
@@ -105,21 +127,32 @@ def check_override(override: Override) -> None:
     needs = {
         "amount": kind in _COUNTED,
         "window_seconds": kind == OverrideKind.RATE_LIMIT,
-        "meter": kind == OverrideKind.QUOTA,
+        "meter": kind == OverrideKind.QUOTA
+        or (kind == OverrideKind.RATE_LIMIT and override.measure == Counted.UNITS),
         "feature": kind not in _COUNTED,
+        "route": _is_limit_of(override, LimitScope.ROUTE),
+        "model": _is_limit_of(override, LimitScope.MODEL),
     }
     for name, needed in needs.items():
         if (getattr(override, name) not in (None, "")) != needed:
             raise OverrideIncomplete(
                 f"{kind.label}: {name} {'is missing' if needed else 'has no meaning'}.", field=name
             )
+    if override.kind not in (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY) and (
+        override.scope != LimitScope.ORGANIZATION or override.measure != Counted.CALLS
+    ):
+        raise OverrideIncomplete("Only rate limits and calls at the same time have these.", field="scope")
     _check_amount(override, kind)
     if override.ends_at is not None and override.ends_at <= override.starts_at:
         raise OverrideIncomplete("It would end before it begins.", field="ends_at")
     try:
-        override.clean_fields(exclude=["organization", "by", "meter"])
+        override.clean_fields(exclude=["organization", "by", "meter", "route", "model"])
     except ValidationError as error:
         raise OverrideIncomplete(" ".join(error.messages)) from error
+
+
+def _is_limit_of(override: Override, scope: LimitScope) -> bool:
+    return override.scope == scope and override.kind in (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY)
 
 
 def _check_amount(override: Override, kind: OverrideKind) -> None:
@@ -131,15 +164,20 @@ def _check_amount(override: Override, kind: OverrideKind) -> None:
     scaled = amount.scaleb(meter.decimals) if meter is not None else amount
     if scaled != scaled.to_integral_value():
         raise OverrideIncomplete(f"{amount} has more decimals than can be counted.", field="amount")
-    if kind != OverrideKind.QUOTA and amount < 1:
+    if kind != OverrideKind.QUOTA and scaled < 1:
         raise OverrideIncomplete("At least one.", field="amount")
+    if is_limit(override) and (fault := next(row_faults(as_limit(override)), "")):
+        raise OverrideIncomplete(fault, field="amount")
 
 
 def _same_thing(override: Override, at: datetime) -> QuerySet[Override]:
     same = active_overrides(override.organization, at=at)
     if override.feature:
         return same.filter(feature=override.feature)
-    return same.filter(kind=override.kind, window_seconds=override.window_seconds, meter=override.meter)
+    return same.filter(
+        kind=override.kind, window_seconds=override.window_seconds, meter=override.meter, scope=override.scope,
+        measure=override.measure, route=override.route, model=override.model,
+    )  # fmt: skip
 
 
 def _audit(override: Override, action: str, by: User | None, at: datetime) -> None:

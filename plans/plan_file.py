@@ -72,9 +72,16 @@ class ComponentEntry:
 
 @dataclass(frozen=True, slots=True)
 class LimitEntry:
-    window_seconds: int
-    calls: int
+    """`calls` is the number of what `measure` names, `units` that of units of a meter; a route by its product and path."""
+
+    window_seconds: int = 0
+    calls: int = 0
     measure: str = "calls"
+    scope: str = "organization"
+    route: str = ""
+    model: str = ""
+    meter: str = ""
+    units: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

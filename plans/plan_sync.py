@@ -21,11 +21,11 @@ from core.currencies import CURRENCIES
 from core.errors import PortalError
 from core.money import exponent, to_major
 from plans.dimensions import filter_texts
+from plans.limit_files import entry_words, limit_entry, limit_row
 from plans.models import Interval, Meter, Plan, PlanVersion, PriceComponent, VersionState
 from plans.plan_file import (
     Catalogue,
     ComponentEntry,
-    LimitEntry,
     MeterEntry,
     PlanEntry,
     PlanFileWrong,
@@ -140,10 +140,7 @@ def _price_list(version: PlanVersion) -> PriceList:
         trial_days=version.trial_days,
         features=tuple(version.features),
         texts=tuple(version.texts),
-        rate_limits=tuple(
-            LimitEntry(limit.window_seconds, limit.calls, limit.measure)
-            for limit in version.rate_limits.all()
-        ),
+        rate_limits=tuple(limit_entry(limit) for limit in version.rate_limits.all()),
         components=tuple(_component_entry(component, version.currency) for component in components),
     )
 
@@ -213,10 +210,7 @@ def _list_lines(prices: PriceList) -> list[str]:
     lines = [f"fee {plain(prices.fee)}", f"minimum {plain(prices.minimum)}", f"over_cap {prices.over_cap}"]
     lines += [f"concurrency {prices.concurrency or 'any'}", f"trial_days {prices.trial_days}"]
     lines += [f"feature {name}" for name in prices.features] + [f"text {text}" for text in prices.texts]
-    lines += [
-        f"rate limit {limit.calls} {limit.measure} per {limit.window_seconds} s"
-        for limit in prices.rate_limits
-    ]
+    lines += [f"rate limit {entry_words(limit)}" for limit in prices.rate_limits]
     return lines + [f"price of {', '.join(_said(component))}" for component in prices.components]
 
 
@@ -282,10 +276,7 @@ def _publish(plan: Plan, prices: PriceList, by: User | None, at: datetime) -> Pl
     version.features, version.texts = list(prices.features), list(prices.texts)
     _save(version, where)
     for limit in prices.rate_limits:
-        made = version.rate_limits.model(
-            version=version, window_seconds=limit.window_seconds, calls=limit.calls, measure=limit.measure
-        )
-        _save(made, f"{where}, rate limits")
+        _save(limit_row(version, limit, f"{where}, rate limits"), f"{where}, rate limits")
     for position, entry in enumerate(prices.components, 1):
         _add_component(version, position, entry, f"{where}, {entry.meter}")
     try:

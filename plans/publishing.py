@@ -25,6 +25,7 @@ version_published = Signal()
 _COPIED = (
     "currency", "interval", "fee_minor", "minimum_minor", "over_cap", "concurrency", "trial_days", "features", "texts",
 )  # fmt: skip
+_COPIED_OF_LIMITS = ("scope", "route_id", "model_id", "calls", "measure", "meter_id", "window_seconds")
 _COPIED_OF_PRICES = (
     "meter", "model", "match", "text", "included", "unit_price", "package_size", "quota", "maximum_minor", "position",
 )  # fmt: skip
@@ -192,9 +193,7 @@ def _copied(version: PlanVersion, plan: Plan) -> PlanVersion:
         for tier in component.tiers.all():
             made.tiers.create(up_to=tier.up_to, unit_price=tier.unit_price, flat_price=tier.flat_price)
     for limit in version.rate_limits.all():
-        draft.rate_limits.create(
-            window_seconds=limit.window_seconds, calls=limit.calls, measure=limit.measure
-        )
+        draft.rate_limits.create(**{name: getattr(limit, name) for name in _COPIED_OF_LIMITS})
     return draft
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import Case, Q, QuerySet, When, prefetch_related_objects
+from django.db.models import Case, Prefetch, Q, QuerySet, When, prefetch_related_objects
 
 from accounts.models import Organization
 from plans.dimensions import in_words, match_text
@@ -14,11 +14,13 @@ from plans.models import (
     ADDITIVE,
     Counted,
     Interval,
+    LimitScope,
     Meter,
     Period,
     Plan,
     PlanVersion,
     PriceComponent,
+    RateLimit,
     Subscription,
     VersionState,
 )
@@ -26,7 +28,8 @@ from plans.pricing import PriceModel, PriceStep, Terms, UsagePrice
 
 ZERO = Decimal(0)
 TOKEN_UNITS = ("token", "tokens", "Token")
-PREFETCH = ("components__meter", "components__tiers", "rate_limits")
+LIMIT_ROWS = RateLimit.objects.select_related("route__product", "model", "meter")
+PREFETCH = ("components__meter", "components__tiers", Prefetch("rate_limits", LIMIT_ROWS))
 
 
 def public_versions(currency: str = "", interval: str = "") -> list[PlanVersion]:
@@ -179,8 +182,9 @@ def sandbox_limits(meter: Meter) -> SandboxLimits:
     """Limits of test mode for this meter."""
     version = newest_version(settings.TEST_MODE_PLAN)
     component = version.components.filter(meter=meter).first()
-    limit = version.rate_limits.filter(measure=Counted.CALLS).order_by("window_seconds").first()
-    return SandboxLimits(component.included if component else Decimal(0), limit.calls if limit else 0)
+    limits = version.rate_limits.filter(measure=Counted.CALLS, scope=LimitScope.ORGANIZATION)
+    limit = limits.order_by("window_seconds").first()
+    return SandboxLimits(component.included if component else Decimal(0), int(limit.calls) if limit else 0)
 
 
 def main_meter(version: PlanVersion) -> Meter | None:

@@ -3,20 +3,23 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 
 from django.conf import settings
-from django.db.models import prefetch_related_objects
+from django.db.models import Prefetch, prefetch_related_objects
 
 from accounts.models import Organization, OrganizationStatus
 from plans.cap_table import SpendLimit
 from plans.caps import lower_cap, newest_caps
 from plans.door import FOREVER_US, PERIODS_AHEAD, DoorFacts, PeriodFacts, QuotaTerms, Span, door_table
+from plans.limits import LimitRule, agreed_rules, plan_rules
 from plans.models import (
+    OF_TOKENS,
     CapSide,
+    LimitScope,
     Meter,
     Override,
     OverrideKind,
@@ -32,7 +35,7 @@ from plans.models import (
 )
 from plans.overrides import active_overrides
 from plans.price_tables import price_tables
-from plans.queries import find_subscription, newest_version, token_meters
+from plans.queries import LIMIT_ROWS, find_subscription, newest_version, token_meters
 
 # After a subscription has ended there are no periods ahead: the door says why.
 CLOSED_FOR_EVER = (Span(0, FOREVER_US, 0, "subscription_cancelled"),)
@@ -102,6 +105,8 @@ class ModeTerms:
     concurrency: int = ANY_NUMBER
     day_tokens: DayTokens | None = None
     token_windows: Windows = ()
+    limits: tuple[LimitRule, ...] = ()  # all others: of keys, routes, models, units
+    token_meters: tuple[tuple[int, int], ...] = ()  # (id, decimals), where tokens are limited
 
 
 def find_standing(organization: Organization, *, at: datetime) -> Standing:
@@ -113,7 +118,7 @@ def find_standing(organization: Organization, *, at: datetime) -> Standing:
         Period.objects.for_organization(organization)
         .filter(subscription=subscription, ends_at__gt=at)
         .select_related("version__plan")
-        .prefetch_related("version__components__meter", "version__rate_limits")
+        .prefetch_related("version__components__meter", Prefetch("version__rate_limits", LIMIT_ROWS.all()))
         .order_by("starts_at")[: PERIODS_AHEAD + 1]
     )
     caps = newest_caps(organization, at=at)
@@ -142,22 +147,23 @@ def mode_terms(standing: Standing, *, mode: str, test_plan: str) -> ModeTerms:
     version = standing.version or (standing.subscription.version if standing.subscription else None)
     limits = newest_version(test_plan) if mode == "test" or version is None else version
     named = version or limits
-    windows = {limit.window_seconds: limit.calls for limit in limits.rate_limits.all() if limit.of_calls}
+    prefetch_related_objects([limits], Prefetch("rate_limits", LIMIT_ROWS.all()))
+    rules = plan_rules(limits)
     concurrency = limits.concurrency if limits.concurrency is not None else ANY_NUMBER
     if mode == "live":
-        windows, concurrency = _live_windows(standing, windows), _live_concurrency(standing, concurrency)
+        rules, concurrency = _live_rules(standing, rules), _live_concurrency(standing, concurrency)
     return ModeTerms(
         plan_slug=named.plan.slug,
         plan_name=named.plan.name,
         features=_features(named, standing.overrides),
-        windows=tuple(sorted(windows.items())),
+        windows=tuple(sorted((rule.seconds, rule.limit) for rule in rules if rule.is_plain)),
         spans=door_table(_door_facts(standing, limits), _period_facts(standing), mode=mode)
         or _closed(standing),
         concurrency=concurrency,
         day_tokens=_day_tokens(standing) if mode == "live" else None,
-        token_windows=tuple(
-            (limit.window_seconds, limit.calls) for limit in limits.rate_limits.all() if not limit.of_calls
-        ),
+        token_windows=tuple(sorted((rule.seconds, rule.limit) for rule in rules if rule.is_of_all_tokens)),
+        limits=tuple(rule for rule in rules if not rule.is_plain and not rule.is_of_all_tokens),
+        token_meters=_token_meters(standing, rules),
     )
 
 
@@ -168,19 +174,28 @@ def _day_tokens(standing: Standing) -> DayTokens | None:
     return DayTokens(int(override.amount), tuple((m.pk, m.decimals) for m in standing.token_meters))
 
 
-def _live_windows(standing: Standing, windows: dict[int, int]) -> dict[int, int]:
-    """Overrides take a window's place; a throttle can only narrow what is left."""
-    found = dict(windows)
-    for override in reversed(standing.overrides):  # the newest last: it holds
-        if override.kind == OverrideKind.RATE_LIMIT and override.window_seconds and override.amount:
-            found[override.window_seconds] = int(override.amount)
-    for calls in standing.throttles:
-        found[THROTTLE_SECONDS] = min(calls, found.get(THROTTLE_SECONDS, calls))
-    return found
+def _token_meters(standing: Standing, rules: tuple[LimitRule, ...]) -> tuple[tuple[int, int], ...]:
+    """Those whose units a limit of tokens counts; read where there is one."""
+    found = standing.token_meters
+    if not found and any(rule.measure in OF_TOKENS for rule in rules):
+        found = tuple(token_meters())
+    return tuple((meter.pk, meter.decimals) for meter in found)
+
+
+def _live_rules(standing: Standing, rules: tuple[LimitRule, ...]) -> tuple[LimitRule, ...]:
+    """Overrides take a rule's place; a throttle can only narrow what is left."""
+    rules = agreed_rules(rules, standing.overrides)
+    if not standing.throttles:
+        return rules
+    narrow = LimitRule(seconds=THROTTLE_SECONDS)
+    present = [rule.limit for rule in rules if rule.subject == narrow]
+    narrow = replace(narrow, limit=min([*standing.throttles, *present]))
+    return (*(rule for rule in rules if rule.subject != narrow.subject), narrow)
 
 
 def _live_concurrency(standing: Standing, concurrency: int) -> int:
-    override = standing.newest_override(OverrideKind.CONCURRENCY)
+    whole = [o for o in standing.overrides if o.scope == LimitScope.ORGANIZATION]
+    override = next((o for o in whole if o.kind == OverrideKind.CONCURRENCY), None)
     return int(override.amount) if override is not None and override.amount else concurrency
 
 

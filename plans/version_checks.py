@@ -11,6 +11,7 @@ from core.currencies import CURRENCIES
 from core.money import format_money
 from plans.cap_table import LARGEST, LARGEST_CAP_MINOR
 from plans.door import LARGEST_UNITS, smallest_units
+from plans.limit_checks import limit_faults
 from plans.models import CAPPABLE, PlanVersion, PriceComponent, PricingModel
 from plans.price_tables import price_tables
 from plans.pricing import borders, price_faults, usage_line
@@ -27,6 +28,7 @@ def version_faults(version: PlanVersion) -> tuple[str, ...]:
         name = _named(component)
         faults += [f"{name}: {fault}" for check in _CHECKS for fault in check(component)]
     faults += _coverage_faults(components)
+    faults += limit_faults(version)
     return tuple(faults or _size_faults(version, components))  # sizes need prices that can be worked out
 
 

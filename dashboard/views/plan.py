@@ -28,6 +28,7 @@ from dashboard.views.payment import ToStripe, absolute, refusal_words
 from metering.costs import fee_back_minor
 from plans.caps import dropped_caps, newest_caps
 from plans.models import PlanVersion, Subscription
+from plans.overrides import agreed_limits
 from plans.queries import current_period, current_subscription, newest_version, public_plans, public_versions
 from plans.services import cancel_subscription, change_plan, is_upgrade, preview_change, undo_cancellation
 
@@ -208,6 +209,7 @@ def _context(request: MemberRequest) -> dict[str, object]:
         "choice": choice,
         "plans": [plan_card(version, current=current, signed_in=True) for version in versions],
         "card": plan_card(subscription.version, current=current, signed_in=True),
+        "agreed": agreed_limits(request.organization, at=now()),
         "payment": payment_card(request.organization, subscription),
         "cards_work": is_configured(),
         "can_decide": request.membership.role in DECIDERS,

@@ -19,6 +19,7 @@ FIRST_RELEASE = [
     "0010_rate_limits_of_tokens",
     "0013_replayed_answers",
     "0014_prices_of_pictures",
+    "0015_limits_by_scope",
 ]
 OURS = ["core", "accounts", "plans", "keys", "metering", "billing", "dashboard"]
 

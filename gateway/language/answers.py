@@ -13,7 +13,7 @@ import orjson
 from gateway.headers import encoded
 from gateway.proxy import Send
 from gateway.routes import ModelEntry
-from metering.answers import Headers, Refusal, nearest
+from metering.answers import Headers, Refusal, counted_by, nearest
 from metering.calls import WindowState
 from plans.models import Dialect
 
@@ -93,8 +93,10 @@ def error_frame(dialect: str, refusal: Refusal, request_id: str) -> bytes:
 async def send_model_refusal(
     send: Send, refusal: Refusal, *, dialect: str, request_id: str, method: str, extra: Headers
 ) -> None:
-    """Answer with an error of the dialect."""
+    """Answer with an error of the dialect; of a limit, with what is left by the names that its SDKs read."""
     body = error_body(dialect, refusal, request_id)
+    told = {name.lower() for name, _ in extra}
+    left = [h for h in sdk_headers(dialect, refusal.windows, refusal.at_us) if h[0] not in told]
     headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
@@ -102,6 +104,8 @@ async def send_model_refusal(
         ("X-Request-Id", request_id),
         ("request-id", request_id),
         *refusal.headers,
+        *_retry_headers(refusal),
+        *left,
         *extra,
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": encoded(headers)})
@@ -130,20 +134,37 @@ async def send_models(send: Send, models: Mapping[str, ModelEntry], path: str, *
     await send({"type": "http.response.body", "body": body})
 
 
+def _retry_headers(refusal: Refusal) -> Headers:
+    """When to come back in milliseconds, as the SDKs ask first."""
+    waits = [value for name, value in refusal.headers if name == "Retry-After"]
+    return [("retry-after-ms", str(int(seconds) * 1000)) for seconds in waits[:1]]
+
+
+_OF_PROMPT_AND_ANSWER = {"input_tokens": "input-tokens", "output_tokens": "output-tokens"}
+
+
 def sdk_headers(dialect: str, windows: Sequence[WindowState], at_us: int) -> Headers:
-    """What is left, by the names that the dialect's SDKs know: the nearest window of calls, and the nearest of tokens."""
-    calls = [w for w in windows if not w.name]
-    tokens = [w for w in windows if w.name]
+    """What is left, by the names that the dialect's SDKs know: the nearest window of calls and the nearest of tokens; for
+    Anthropic's also those of prompts and of answers by themselves."""
+    found: dict[str, list[WindowState]] = {}
+    for window in windows:
+        what = counted_by(window)
+        if what == "calls":
+            found.setdefault("requests", []).append(window)
+        elif what.endswith("tokens"):
+            found.setdefault("tokens", []).append(window)
+            if dialect == Dialect.MESSAGES and what in _OF_PROMPT_AND_ANSWER:
+                found.setdefault(_OF_PROMPT_AND_ANSWER[what], []).append(window)
     headers: Headers = []
-    for kind, found in (("requests", calls), ("tokens", tokens)):
-        if found:
-            headers += _named(dialect, kind, nearest(found), at_us)
+    for kind, of_kind in found.items():
+        headers += _named(dialect, kind, nearest(of_kind), at_us)
     return headers
 
 
 def _named(dialect: str, kind: str, window: WindowState, at_us: int) -> Headers:
+    reset_s = min(window.reset_s, window.seconds)
     if dialect == Dialect.MESSAGES:
-        reset = datetime.fromtimestamp(at_us // 1_000_000, UTC) + timedelta(seconds=window.reset_s)
+        reset = datetime.fromtimestamp(at_us // 1_000_000, UTC) + timedelta(seconds=reset_s)
         name = f"anthropic-ratelimit-{kind}"
         return [
             (f"{name}-limit", str(window.limit)),
@@ -153,5 +174,12 @@ def _named(dialect: str, kind: str, window: WindowState, at_us: int) -> Headers:
     return [
         (f"x-ratelimit-limit-{kind}", str(window.limit)),
         (f"x-ratelimit-remaining-{kind}", str(window.remaining)),
-        (f"x-ratelimit-reset-{kind}", f"{window.reset_s}s"),
+        (f"x-ratelimit-reset-{kind}", duration(reset_s)),
     ]
+
+
+def duration(seconds: int) -> str:
+    """As OpenAI writes it: `1s`, `6m0s`, `1h0m0s`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"

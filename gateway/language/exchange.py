@@ -60,7 +60,6 @@ from gateway.proxy import (
 from gateway.recorder import Recorder
 from gateway.routes import LanguageTerms, ModelEntry
 from gateway.upstream.pool import Pool
-from keys.records import KeyRecord
 from metering.admission import Outcome, billing_reason, call_event
 from metering.answers import Headers, Refusal, limited
 from metering.calls import Refused, Settlement
@@ -92,11 +91,12 @@ async def carry_out(
     if model is None:
         return MODEL_NOT_FOUND
     try:
-        sizing = Sizing(terms, model, call.route.target.quantity, datetime.now(UTC))
+        target = call.route.target
+        sizing = Sizing(terms, model, target.quantity, datetime.now(UTC), target.route_id)
     except NoPrice:
         return MODEL_WITHOUT_PRICE
     bound = first_bound(asked, model)
-    if _never_fits(call.record, bound):
+    if sizing.never_fits(call.record, bound):
         return TOO_LARGE_FOR_LIMIT
     body.content = content
     try:
@@ -119,12 +119,6 @@ def first_bound(asked: Asked, model: ModelEntry) -> Bound:
         most = model.max_output_tokens * asked.choices
         output = min(SLICE, most) if asked.is_stream else most
     return Bound(asked.input_bound(model.bytes_per_token), output, asked.pictures)
-
-
-def _never_fits(record: KeyRecord, bound: Bound) -> bool:
-    limits = [limit for _, limit in record.token_windows]
-    limits += [record.day_tokens.limit] if record.day_tokens is not None else []
-    return any(bound.total > limit for limit in limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +355,7 @@ class ModelExchange:
             events.append(b"" if reason else event)
         settlement = Settlement.of_all(
             self.passed.request, self.reservation, self.sizing.settle(self.passed.request, quantities, events, true.total),
-            at_us=self.at_us, weights={"tokens": (self.bound.total, true.total)},
+            at_us=self.at_us, weights=self.sizing.corrections(self.call.record, self.bound, true, quantities),
         )  # fmt: skip
         expired = replace(ended, reason="expired")
         is_recorded = await self.recorder.settle(
@@ -459,7 +453,8 @@ class ModelExchange:
         if not self.body.is_gone:
             await send_model_refusal(
                 self.call.send, refusal, dialect=self.asked.dialect, request_id=self.call.request_id,
-                method=self.call.method, extra=self.passed.headers,
+                method=self.call.method,
+                extra=[*self.passed.headers, *sdk_headers(self.asked.dialect, self.passed.answer.windows, self.at_us)],
             )  # fmt: skip
 
 

@@ -7,13 +7,12 @@ from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
 
 from gateway.language.tokens import Tokens
 from gateway.routes import FurtherMeter, LanguageTerms, ModelEntry
+from keys.limits import CallLimits
 from keys.records import KeyRecord
 from metering.calls import Admission, Charge, Settling, Weighted
+from metering.scoped import Weights, hold, weighted
 from plans.models import Measure
 from plans.token_prices import NO_PICTURES, Pictures, TokenPrices, prices_at
-
-TOKENS_OF_THE_DAY = 0  # counter of all tokens of a day, whatever their meter
-DAY_CODE = "daily_token_limit_reached"
 
 
 class NoPrice(Exception):
@@ -41,6 +40,7 @@ class Sizing:
     model: ModelEntry
     call_units: Decimal
     at: datetime
+    route_id: int = 0
 
     def __post_init__(self) -> None:
         if self._bills_cost and prices_at(self.model.prices, at=self.at) is None:
@@ -63,13 +63,47 @@ class Sizing:
             )
             for meter, count in zip(self.terms.meters[1:], units[1:], strict=True)
         ]
-        day = record.day_tokens
-        daily = (Charge(TOKENS_OF_THE_DAY, bound.total, day.limit, DAY_CODE),) if day is not None else ()
-        weighted = tuple(
-            Weighted("tokens", seconds, limit, bound.total, "token_rate_limited")
-            for seconds, limit in record.token_windows
-        )
-        return replace(request, units=units[0], further=tuple(further), daily=daily, weighted=weighted)
+        request = replace(request, units=units[0], further=tuple(further))
+        if record.limits is None:
+            return request
+        weights = self._weights(bound.total, bound.input, bound.output, units)
+        return hold(request, record.limits, weights, route_id=self.route_id, model=self.model.name)
+
+    def never_fits(self, record: KeyRecord, bound: Bound) -> bool:
+        """Whether a limit is lower than this one call: no waiting helps."""
+        limits, day = record.limits, record.day_tokens
+        if limits is None:
+            return False
+        windows = self._windows(limits, self._bound_weights(bound))
+        return any(w.weight > w.limit for w in windows) or (day is not None and bound.total > day.limit)
+
+    def corrections(
+        self, record: KeyRecord, bound: Bound, tokens: Tokens, quantities: Sequence[Decimal]
+    ) -> dict[str, tuple[int, int]]:
+        """What windows counted at the reservation and what is true, by name, where these differ."""
+        if record.limits is None:
+            return {}
+        units = [
+            int(q.scaleb(meter.decimals)) for meter, q in zip(self.terms.meters, quantities, strict=True)
+        ]
+        true = self._weights(tokens.total, tokens.all_input, tokens.all_output, units)
+        counted = self._windows(record.limits, self._bound_weights(bound))
+        return {
+            c.name: (c.weight, t.weight)
+            for c, t in zip(counted, self._windows(record.limits, true), strict=True)
+            if c.weight != t.weight
+        }
+
+    def _bound_weights(self, bound: Bound) -> Weights:
+        units = [self._units(meter, self._most(meter, bound), ROUND_UP) for meter in self.terms.meters]
+        return self._weights(bound.total, bound.input, bound.output, units)
+
+    def _weights(self, tokens: int, of_prompt: int, of_answer: int, units: Sequence[int]) -> Weights:
+        by_meter = {meter.meter_id: n for meter, n in zip(self.terms.meters, units, strict=True)}
+        return Weights(tokens, of_prompt, of_answer, by_meter)
+
+    def _windows(self, limits: CallLimits, weights: Weights) -> tuple[Weighted, ...]:
+        return weighted(limits, weights, route_id=self.route_id, model=self.model.name)
 
     def more(self, record: KeyRecord, request: Admission, before: Bound, after: Bound) -> Admission:
         """The admission of a slice: what `after` needs beyond `before`."""
@@ -80,7 +114,9 @@ class Sizing:
             further=_differences(new.further, old.further),
             daily=_differences(new.daily, old.daily),
             weighted=tuple(
-                replace(n, weight=n.weight - o.weight) for n, o in zip(new.weighted, old.weighted, strict=True)
+                replace(n, weight=n.weight - o.weight)
+                for n, o in zip(new.weighted, old.weighted, strict=True)
+                if n.weight > o.weight
             ),
         )  # fmt: skip
 
@@ -101,7 +137,7 @@ class Sizing:
             Settling(int(quantity.scaleb(meter.decimals)), event)
             for meter, quantity, event in zip(self.terms.meters, quantities, events, strict=True)
         ]
-        return settled + [Settling(tokens) for _ in request.daily]
+        return settled + [Settling(0 if isinstance(c.meter_id, str) else tokens) for c in request.daily]
 
     def price_row(self, tokens: Tokens) -> TokenPrices | None:
         """The row by which a call with these tokens is priced."""

@@ -28,6 +28,7 @@ from metering.admission import Outcome, call_event
 from metering.answers import METERING_UNAVAILABLE, Refusal, limited
 from metering.calls import ANY_NUMBER, NO_QUOTA, Admission, Refused, Reservation, Settlement
 from metering.engine import MeteringUnavailable
+from metering.scoped import more_of, nothing_more, tokens_of
 from plans.models import WebSocketBilling
 
 LEAST_SLICE = 4  # messages that a quiet connection holds back from others
@@ -73,7 +74,7 @@ class Meter:
         self.counts_in = self.is_by_message
         self.counts_out = billing == WebSocketBilling.MESSAGES
         self.bytes_in = self.bytes_out = 0
-        self.part = Part(call.record, passed, passed.request.reservation, 1, is_first=True)
+        self.part = Part(call.record, passed, _reservation(passed), 1, is_first=True)
         self._asking = asyncio.Lock()
         recorder.hold(self.part.reservation)
 
@@ -129,14 +130,16 @@ class Meter:
         """A slice, or where it does not fit any more a single message."""
         part, code, at_us = self.part, "", 0
         for messages in dict.fromkeys((min(MOST_SLICE, max(LEAST_SLICE, part.counted)), 1)):
+            units = self.target.units * messages
             more = replace(
-                part.request, units=self.target.units * messages, windows=(), key_windows=(), weighted=()
-            )
+                part.request, units=units, windows=(), key_windows=(), weighted=(),
+                daily=more_of(part.request, part.record.limits, units),
+            )  # fmt: skip
             answer = await self.recorder.engine.extend(
                 more, part.reservation, admitted_at_us=part.passed.answer.occurred_at_us
             )
             if answer.is_reserved:
-                part.reservation = part.reservation.with_more(more.charges)
+                part.reservation = part.reservation.with_more((*more.charges, *more.daily))
                 part.reserved += messages
                 self.recorder.hold(part.reservation)
                 return None
@@ -186,13 +189,16 @@ class Meter:
         except MeteringUnavailable:
             return METERING_UNAVAILABLE
         before = self.bytes_in, self.bytes_out
-        self.part = Part(call.record, passed, passed.request.reservation, 0, before)
+        self.part = Part(call.record, passed, _reservation(passed), 0, before)
         self.recorder.hold(self.part.reservation)
         return None
 
     def _nothing_yet(self, record: KeyRecord, request: Admission) -> Admission:
         """What was paid for when it was opened is not held against quota and cap once more."""
-        request = replace(request, units=0, windows=(), key_windows=(), weighted=(), concurrency=ANY_NUMBER)
+        request = replace(
+            request, units=0, windows=(), key_windows=(), weighted=(), concurrency=ANY_NUMBER,
+            daily=nothing_more(request),
+        )  # fmt: skip
         return request if self.is_by_message else replace(request, quota=NO_QUOTA, spend=None)
 
     async def _end(self, part: Part) -> None:
@@ -250,9 +256,17 @@ class Meter:
                 row, quantity=quantity, properties=properties or None, status=ended.status or None
             ).to_json()
 
+        units = self.target.units * count
         settlement = replace(
-            Settlement.of(part.request, units=self.target.units * count, event=event(outcome, self.target.quantity * count)),
+            Settlement.of(
+                part.request, units=units, event=event(outcome, self.target.quantity * count),
+                at_us=part.passed.answer.occurred_at_us, tokens=tokens_of(part.record.limits, part.request.meter_id, units),
+            ),
             reservation=part.reservation,
         )  # fmt: skip
         expired = replace(outcome, reason="expired")
         return await self.recorder.settle(settlement, lambda: event(expired, Decimal(0)))
+
+
+def _reservation(passed: Passed) -> Reservation:
+    return passed.request.reserved_at(passed.answer.occurred_at_us)

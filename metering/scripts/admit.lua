@@ -1,11 +1,11 @@
 -- Admission of one call. Refused calls leave no trace in windows and counters, only in the refusals of the minute.
--- A call is charged to one or more meters of its period and may be held against limits of the day; it weighs 1 in a window of
--- calls, its tokens in one of tokens.
+-- A call is charged to one or more meters of its period and may be held against limits of the day and of calls at the same
+-- time; it weighs 1 in a window of calls, its tokens in one of tokens.
 -- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 expiries, 6 refusals prefix, 7.. windows
 -- ARGV: 1 organization, 2 mode, 3 key, 4 version, 5 span start, 6 span end, 7 refusal, 8 calls at once (-1 any), 9 reservation
---       ("#" stands for the day), 10 life, 11 usage expiry (ms), 12 windows, 13 charges of the period, 14 of the day, 15.. per
---       window: seconds, limit, weight, code; per charge, the day's last: units, quota (-1 none), code; then the spend cap's
---       tables ('' none), the fields of the day's charges, those of the period's, those of all priced meters
+--       ("#" stands for the day), 10 life, 11 usage expiry (ms), 12 windows, 13 charges of the period, 14 beside it, 15.. per
+--       window: seconds, limit, weight, code; per charge, those beside it last: units, quota (-1 none), code; then the spend cap's
+--       tables ('' none), the fields of the charges beside the period, those of the period's, those of all priced meters
 local version = redis.call('HGET', KEYS[1], 'v')
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 if not version or not epoch then return {'NOSTATE', now} end
@@ -14,7 +14,7 @@ if now < tonumber(ARGV[5]) or now >= tonumber(ARGV[6]) then return {'SPAN', now}
 
 local at_once, usage_expiry = tonumber(ARGV[8]), whole(ARGV[11]) and ARGV[11]
 local expires, member, usage = text(now + tonumber(ARGV[10])), ARGV[9], KEYS[3]
-local of_windows, of_period, of_day = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+local of_windows, of_period, of_beside = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 local code, retry, refused_window = ARGV[7], -1, 0
 local windows = {}
 if code == '' then
@@ -37,8 +37,8 @@ local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local members, returned = {}, {}
 if first[2] and tonumber(first[2]) <= now then members, returned = expired(KEYS[4], now, 4) end
 local charges = 15 + 4 * of_windows
-local tables = charges + 3 * (of_period + of_day)
-local fields = tables + 1 + 2 * of_day
+local tables = charges + 3 * (of_period + of_beside)
+local fields = tables + 1 + 2 * of_beside
 local held = redis.call('HMGET', usage, unpack(ARGV, fields))
 local is_new, more, used = true, {}, {}
 
@@ -56,15 +56,13 @@ for i = 1, of_period do
   is_new = is_new and not settled and not waiting
   more[meter] = (more[meter] or 0) + check(charges + 3 * i - 3, usage, meter, settled, waiting)
 end
-local day_usage, day
-if of_day > 0 then
-  day_usage, day = day_of(usage, now)
-  member = string.gsub(member, '#', day)
-  local of_today = redis.call('HMGET', day_usage, unpack(ARGV, tables + 1, fields - 1))
-  for i = 1, of_day do
-    local place = charges + 3 * (of_period + i - 1)
-    check(place, day_usage, ARGV[tables + 2 * i - 1], of_today[2 * i - 1], of_today[2 * i])
-  end
+local besides = {}
+if of_beside > 0 then member = string.gsub(member, '#', day_name(now)) end
+for i = 1, of_beside do
+  local meter = ARGV[tables + 2 * i - 1]
+  besides[i] = beside(usage, meter, now)
+  local waiting = redis.call('HMGET', besides[i], meter, ARGV[tables + 2 * i])
+  check(charges + 3 * (of_period + i - 1), besides[i], meter, waiting[1], waiting[2])
 end
 if code == '' and ARGV[tables] ~= '' and cap_is_passed(ARGV[tables], ARGV, fields + 2 * of_period - 1, held, 2 * of_period, more, usage, returned) then
   code = 'spend_cap_reached'
@@ -84,10 +82,10 @@ else
     used[i] = used[i] + tonumber(ARGV[charges + 3 * i - 3])
   end
   if is_new then redis.call('PEXPIREAT', usage, usage_expiry) end
-  for i = 1, of_day do
+  for i = 1, of_beside do
     local units = ARGV[charges + 3 * (of_period + i - 1)]
-    redis.call('HINCRBY', day_usage, ARGV[tables + 2 * i], units)
-    redis.call('PEXPIRE', day_usage, 172800000)
+    redis.call('HINCRBY', besides[i], ARGV[tables + 2 * i], units)
+    redis.call('PEXPIRE', besides[i], 172800000)
     used[of_period + i] = used[of_period + i] + tonumber(units)
   end
   redis.call('ZADD', KEYS[4], expires, member)

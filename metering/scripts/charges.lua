@@ -14,8 +14,12 @@ local function counted(usage, meter, settled, waiting, returned)
   return whole(settled or '0') + waiting
 end
 
--- The usage key of the day that holds this moment, beside that of a period; and the day's name.
-local function day_of(usage, now)
-  local day = 'd' .. text(floor(now / 86400000000))
-  return (string.gsub(usage, '[^:]+$', day)), day
+local function day_name(now)
+  return 'd' .. text(floor(now / 86400000000))
+end
+
+-- The usage key of a counter beside those of the period: of a meter in the day that holds this moment, of a name that starts
+-- with a letter among the calls that are open.
+local function beside(usage, meter, now)
+  return (string.gsub(usage, '[^:]+$', find(meter, '^%a') and 'open' or day_name(now)))
 end

@@ -1,8 +1,8 @@
 -- Settling of one admitted call: its events into the stream, then the counters. Does nothing a second time.
 -- Where the reservation is gone it is a new admission of the true size; quantity 0 always passes.
 -- KEYS: 1 organization, 2 shard, 3 usage, 4 reservations, 5 settled marker, 6 stream, 7.. windows whose weight is corrected
--- ARGV: 1 reservation, 2 version, 3 usage expiry (ms), 4 admitted at, 5 charges of the period, 6 of the day, 7 windows, 8.. per
---       charge, the day's last: meter, reserved units, actual units, quota (-1 none), event ('' none); per window: seconds,
+-- ARGV: 1 reservation, 2 version, 3 usage expiry (ms), 4 admitted at, 5 charges of the period, 6 beside it, 7 windows, 8.. per
+--       charge, those beside it last: meter, reserved units, actual units, quota (-1 none), event ('' none); per window: seconds,
 --       weight, true weight; then the spend cap's tables ('' none) and the fields of all priced meters
 if redis.call('EXISTS', KEYS[5]) == 1 then return 'DONE' end
 local usage, usage_expiry, of_period = KEYS[3], whole(ARGV[3]) and ARGV[3], tonumber(ARGV[5])
@@ -18,7 +18,7 @@ local writes, more, is_checked = {}, nil, open
 for i = 1, in_all do
   local at = 3 + 5 * i
   local meter, reserved, units, quota = ARGV[at], whole(ARGV[at + 1]), whole(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local key = i > of_period and day_of(usage, tonumber(ARGV[4])) or usage
+  local key = i > of_period and beside(usage, meter, tonumber(ARGV[4])) or usage
   local held = redis.call('HMGET', key, meter, 'r' .. meter)
   local settled, waiting = whole(held[1] or '0'), whole(held[2] or '0')
   local own = open and math.min(reserved, waiting) or 0

@@ -17,10 +17,13 @@ from core.readonly_admin import ReadOnlyAdmin
 from plans.admin.forms import ChangeForm
 from plans.admin.staff import staff
 from plans.models import (
+    Counted,
+    LimitScope,
     Override,
     OverrideKind,
     Period,
     Restriction,
+    Route,
     SpendCap,
     Subscription,
     SubscriptionEvent,
@@ -112,11 +115,24 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 class OverrideForm(forms.ModelForm[Override]):
     class Meta:
         model = Override
-        fields = ("organization", "kind", "window_seconds", "meter", "amount", "feature", "reason", "ends_at")
+        fields = (
+            "organization", "kind", "scope", "route", "model", "measure", "window_seconds", "meter", "amount",
+            "feature", "reason", "ends_at",
+        )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.fields:  # none where it is only shown
+            for name in ("scope", "measure"):
+                self.fields[name].required = False
+            routes = Route.objects.filter(archived_at=None).select_related("product")
+            self.fields["route"].queryset = routes  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
         """The act's own check, said beside the field."""
         cleaned = super().clean() or self.cleaned_data
+        cleaned["scope"] = cleaned.get("scope") or LimitScope.ORGANIZATION
+        cleaned["measure"] = cleaned.get("measure") or Counted.CALLS
         if not self.errors:
             values = {name: cleaned.get(name) for name in self._meta.fields or ()}
             try:
@@ -134,6 +150,10 @@ class OverrideAdmin(admin.ModelAdmin[Override]):
     list_display = (
         "organization",
         "kind",
+        "scope",
+        "route",
+        "model",
+        "measure",
         "window_seconds",
         "meter",
         "amount",
@@ -143,7 +163,7 @@ class OverrideAdmin(admin.ModelAdmin[Override]):
         "reason",
     )
     list_filter = ("kind",)
-    list_select_related = ("organization", "meter")
+    list_select_related = ("organization", "meter", "model", "route__product")
     search_fields = ("organization__name", "organization__public_id", "reason")
     autocomplete_fields = ("organization",)
     actions = ("end_now",)
@@ -160,7 +180,17 @@ class OverrideAdmin(admin.ModelAdmin[Override]):
     def save_model(self, request: HttpRequest, obj: Override, form: Any, change: Any) -> None:
         made = set_override(
             organization=obj.organization,
-            grant=Grant(OverrideKind(obj.kind), obj.amount, obj.window_seconds, obj.meter, obj.feature),
+            grant=Grant(
+                OverrideKind(obj.kind),
+                obj.amount,
+                obj.window_seconds,
+                obj.meter,
+                obj.feature,
+                obj.scope,
+                obj.measure,
+                obj.route,
+                obj.model,
+            ),  # fmt: skip
             reason=obj.reason,
             by=staff(request),
             at=now(),

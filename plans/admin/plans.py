@@ -16,7 +16,7 @@ from core.money import format_money
 from plans.admin.forms import ComponentForm, VersionForm, tiers_as_text
 from plans.admin.staff import staff
 from plans.admin.version_pages import VersionPages
-from plans.models import Plan, PlanVersion, PriceComponent, RateLimit, VersionState
+from plans.models import Plan, PlanVersion, PriceComponent, RateLimit, Route, VersionState
 from plans.preview import public_plans_note
 from plans.publishing import new_draft, publish_version
 from plans.queries import PREFETCH
@@ -79,6 +79,16 @@ class PriceComponentInline(admin.StackedInline[PriceComponent, PlanVersion]):
 class RateLimitInline(admin.TabularInline[RateLimit, PlanVersion]):
     model = RateLimit
     extra = 0
+    fields = ("scope", "route", "model", "calls", "measure", "meter", "window_seconds")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RateLimit]:
+        return super().get_queryset(request).select_related("route__product", "model", "meter")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Routes are called by their product: read with them, not one by one."""
+        if db_field.name == "route":
+            kwargs["queryset"] = Route.objects.filter(archived_at=None).select_related("product")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
 @admin.register(PlanVersion)

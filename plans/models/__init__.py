@@ -24,8 +24,8 @@ from plans.models.controls import (
 from plans.models.costs import CostPrices, RouteCost
 from plans.models.history import SubscriptionEvent, SubscriptionEventKind
 from plans.models.language import LanguageModel, LanguageUpstream, ModelPrice, RouteCharge
+from plans.models.limits import OF_TOKENS, Counted, LimitScope, RateLimit
 from plans.models.plan import (
-    Counted,
     Interval,
     OverCap,
     Plan,
@@ -33,7 +33,6 @@ from plans.models.plan import (
     PriceComponent,
     PriceTier,
     PricingModel,
-    RateLimit,
     VersionState,
 )
 from plans.models.subscription import (
@@ -54,9 +53,11 @@ __all__ = [
     "Interval",
     "LanguageModel",
     "LanguageUpstream",
+    "LimitScope",
     "Measure",
     "Meter",
     "ModelPrice",
+    "OF_TOKENS",
     "OnLeaving",
     "OverCap",
     "Override",

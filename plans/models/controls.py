@@ -9,7 +9,9 @@ from django.db.models import Q
 from accounts.models import Organization, User
 from core.ids import public_id
 from core.tenancy import TenantQuerySet
-from plans.models.catalogue import FEATURE, Meter
+from plans.models.catalogue import FEATURE, Meter, Route
+from plans.models.language import LanguageModel
+from plans.models.limits import PLACES, Counted, LimitScope
 from plans.models.subscription import Period
 
 
@@ -98,15 +100,35 @@ class Override(models.Model):
     public_id = models.CharField(max_length=40, unique=True, default=override_public_id, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="overrides")
     kind = models.CharField(max_length=11, choices=OverrideKind.choices)
+    scope = models.CharField(
+        "for",
+        max_length=12,
+        choices=LimitScope.choices,
+        default=LimitScope.ORGANIZATION,
+        db_default=LimitScope.ORGANIZATION,
+        help_text="Rate limits and calls at the same time: whose calls count together.",
+    )
+    route = models.ForeignKey(Route, models.PROTECT, null=True, blank=True, related_name="+")
+    model = models.ForeignKey(LanguageModel, models.PROTECT, null=True, blank=True, related_name="+")
+    measure = models.CharField(
+        "of",
+        max_length=13,
+        choices=[choice for choice in Counted.choices if choice[0] != Counted.CONCURRENCY],
+        default=Counted.CALLS,
+        db_default=Counted.CALLS,
+        help_text="Rate limits: what is counted.",
+    )
     window_seconds = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
-    meter = models.ForeignKey(Meter, models.PROTECT, null=True, blank=True, related_name="+")
+    meter = models.ForeignKey(
+        Meter, models.PROTECT, null=True, blank=True, related_name="+", help_text="Of a quota, and of units."
+    )
     amount = models.DecimalField(
         max_digits=24,
         decimal_places=9,
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="Calls for a rate limit or concurrency, units for a quota, tokens for a day.",
+        help_text="Calls, tokens or units for a rate limit, calls for concurrency, units for a quota, tokens for a day.",
     )
     feature = models.CharField(max_length=60, blank=True, validators=[FEATURE])
     reason = models.CharField(max_length=200)
@@ -120,12 +142,13 @@ class Override(models.Model):
         ordering = ["-starts_at", "-pk"]
         constraints = [
             models.CheckConstraint(
-                condition=(Q(kind="rate_limit", window_seconds__gte=1, amount__gte=1))
+                condition=(Q(kind="rate_limit", window_seconds__gte=1, amount__gt=0))
                 | Q(kind__in=("concurrency", "day_tokens"), amount__gte=1)
                 | Q(kind="quota", meter__isnull=False, amount__gte=0)
                 | (Q(kind__in=("feature_on", "feature_off")) & ~Q(feature="")),
                 name="override_is_whole",
-            )
+            ),
+            models.CheckConstraint(condition=PLACES, name="override_scope"),
         ]
 
     def __str__(self) -> str:

@@ -251,35 +251,3 @@ class PriceTier(models.Model):
 
     def __str__(self) -> str:
         return f"up to {self.up_to}" if self.up_to is not None else "above"
-
-
-class Counted(models.TextChoices):
-    """What a rate limit counts."""
-
-    CALLS = "calls", "Calls"
-    TOKENS = "tokens", "Tokens of language models"
-
-
-class RateLimit(models.Model):
-    """At most so many calls (or tokens: what may come counts until the call has ended) in any window of so many seconds, over
-    all keys of an organization in one mode."""
-
-    version = models.ForeignKey(PlanVersion, models.CASCADE, related_name="rate_limits")
-    window_seconds = models.PositiveIntegerField(default=60, validators=[MinValueValidator(1)])
-    calls = models.PositiveIntegerField("at most", validators=[MinValueValidator(1)])
-    measure = models.CharField(
-        "of", max_length=6, choices=Counted.choices, default=Counted.CALLS, db_default=Counted.CALLS
-    )
-
-    class Meta:
-        ordering = ["measure", "window_seconds"]
-        constraints = [
-            models.UniqueConstraint("version", "window_seconds", "measure", name="rate_limit_window")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.calls} {self.measure} per {self.window_seconds} s"
-
-    @property
-    def of_calls(self) -> bool:
-        return self.measure == Counted.CALLS

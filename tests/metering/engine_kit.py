@@ -38,7 +38,7 @@ def open_organization(
     client.hset(shard_key(SHARD), "epoch", epoch)
 
 
-def counters(client: "redis.Redis", key: str = USAGE, meter: int = METER) -> tuple[int, int]:
+def counters(client: "redis.Redis", key: str = USAGE, meter: int | str = METER) -> tuple[int, int]:
     """Settled and reserved units."""
     settled, reserved = client.hmget(key, str(meter), f"r{meter}")
     return int(settled or 0), int(reserved or 0)

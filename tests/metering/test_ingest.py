@@ -15,14 +15,16 @@ from django.test import Client
 from redis import Redis
 
 from accounts.models import Organization
-from core.clock import now
+from core.clock import now, to_micros
 from core.redis import usage_redis
-from core.redis_layout import organization_key, stream_key
+from core.redis_layout import organization_key, stream_key, usage_key
+from metering.calls import day_name
 from metering.drain import drain_all
 from metering.engine import Engine, MeteringUnavailable
 from metering.ingest import Reported, _Books
 from metering.models import DeadLetter, PeriodTotal, UsageEvent
 from metering.reconcile import reconcile
+from plans.daily_tokens import set_daily_tokens
 from plans.models import Period
 from plans.queries import current_period
 from plans.services import roll_periods
@@ -185,6 +187,30 @@ def test_fractions_count_exactly(reporter: Reporter) -> None:
     events = [reporter.event(f"g{n}", meter="gigabytes", quantity="0.001") for n in range(10)]
     assert set(reporter.statuses(*events)) == {"accepted"}
     assert reporter.total() == Decimal("0.010")
+    assert reconcile(at=now()).is_equal
+
+
+def test_reported_tokens_of_today_close_the_day_from_then_on(reporter: Reporter) -> None:
+    create_meter("tokens", decimals=1, unit="token")
+    organization, day = reporter.organization, day_name(to_micros(now()))
+    counted = usage_key(organization.shard, organization.pk, "live", day)
+
+    def report(name: str, **changes: Any) -> None:
+        assert reporter.statuses(reporter.event(name, meter="tokens", quantity="4.5", **changes)) == [
+            "accepted"
+        ]
+
+    report("before there is a limit")
+    assert usage_redis().hgetall(counted) == {}
+    set_daily_tokens(organization=organization, tokens=8, reason="agreed", by=None, at=now())
+    report("counts")
+    report("is over and counts all the same")
+    report("yesterday", time=(now() - timedelta(days=1)).isoformat())
+    report("a test", mode="test")
+    assert reporter.statuses(reporter.event("calls")) == ["accepted"]
+    assert usage_redis().hgetall(counted) == {b"0": b"10"}
+    assert 0 < usage_redis().pttl(counted) <= 172_800_000
+    reporter.total()
     assert reconcile(at=now()).is_equal
 
 

@@ -193,7 +193,11 @@ REQUESTS = st.builds(
 )
 # Calls with more than one charge: tokens beside money, a limit of the day, tokens a minute.
 FURTHER = st.sampled_from([(), (Charge(22, 4, 9),), (Charge(22, 1), Charge(23, 5, 7, "tokens_used"))])
-DAILY = st.sampled_from([(), (Charge(23, 3, 8, "daily_token_limit_reached"),)])
+OF_DAY, OPENED = (
+    Charge(23, 3, 8, "daily_token_limit_reached"),
+    Charge("key40", 1, 2, "key_concurrency_limited"),
+)
+DAILY = st.sampled_from([(), (OF_DAY,), (OPENED,), (OF_DAY, OPENED, Charge("route9", 1, 5))])
 WEIGHTED = st.sampled_from(
     [(), (Weighted("tokens", 60, 9, 4, "token_rate_limited"),), (Weighted("tokens", 10, 20, 7), Weighted("route:1", 60, 2, 1))]
 )  # fmt: skip
@@ -312,7 +316,7 @@ class DoorMachine(RuleBasedStateMachine):
     def track(self, org_id: int, claims: list[str], units: int, *, is_maximum: bool) -> None:
         meter = 3 if is_maximum else 2
         events = [
-            TrackedEvent(org_id, "live", 7, meter, units + n, claim, FOREVER, b"{}", is_maximum)
+            TrackedEvent(org_id, "live", 7, meter, units + n, claim, FOREVER, b"{}", is_maximum, "d20000", units % 3)
             for n, claim in enumerate(claims)
         ]
         assert self.engine.run(track_call(SHARD, events)) == self.model.track(events)

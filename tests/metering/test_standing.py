@@ -68,8 +68,15 @@ def test_the_account_says_who_a_key_is_and_what_is_left(customer: Customer) -> N
     assert (seen["door"], seen["features"]) == ("open", ["basic_endpoints"])
     assert seen["usage"] == [{"meter": "api_calls", "used": "3", "quota": "10", "left": "7"}]
     assert seen["rate_limits"] == [
-        {"window_seconds": 60, "limit": 20, "remaining": 17, "of": "organization"},
-        {"window_seconds": 60, "limit": 5, "remaining": 2, "of": "key"},
+        {
+            "window_seconds": 60,
+            "limit": 20,
+            "remaining": 17,
+            "of": "organization",
+            "counts": "calls",
+            "on": "",
+        },
+        {"window_seconds": 60, "limit": 5, "remaining": 2, "of": "key", "counts": "calls", "on": ""},
     ]
     assert seen["period"]["start"] < now().isoformat() < seen["period"]["end"]
 

@@ -37,6 +37,7 @@ def version_of(
     *components: dict[str, Any],
     windows: tuple[tuple[int, int], ...] = ((60, 1_000_000),),
     token_windows: tuple[tuple[int, int], ...] = (),
+    limits: tuple[dict[str, Any], ...] = (),
     **fields: Any,
 ) -> PlanVersion:
     """A published version of a plan of its own."""
@@ -53,6 +54,8 @@ def version_of(
         RateLimit.objects.create(version=version, window_seconds=seconds, calls=calls)
     for seconds, tokens in token_windows:
         RateLimit.objects.create(version=version, window_seconds=seconds, calls=tokens, measure="tokens")
+    for limit in limits:
+        RateLimit.objects.create(version=version, **limit)
     return publish_version(version=version, by=None, at=now())
 
 

@@ -11,11 +11,16 @@ from keys.records import load_record
 from plans.plan_file import LimitEntry, read_catalogue, write_catalogue
 from plans.plan_sync import export_catalogue
 from plans.publishing import new_draft
-from tests.factories import create_key, create_meter, create_organization
+from tests.factories import create_key, create_meter, create_organization, create_product, create_route
 from tests.plans.price_kit import component, put_on, version_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_tokens_are_sold")]
 LIMITS = {("calls", 60, 10), ("tokens", 60, 60_000), ("tokens", 3600, 900_000)}
+
+
+@pytest.fixture
+def _tokens_are_sold(db: None) -> None:
+    create_route(create_product(), meter=create_meter("tokens", unit="token"))
 
 
 def test_they_reach_the_doors_beside_those_of_calls() -> None:

@@ -105,14 +105,15 @@ class Models(Shop):
     """The shop of language models."""
 
     def user(
-        self, *, quota: int | None = None, per_minute: int | None = None, scopes: tuple[str, ...] = ()
-    ) -> "User":
-        """A paying organization; `quota`: its most tokens in a period, `per_minute`: in a minute."""
+        self, *, quota: int | None = None, per_minute: int | None = None, scopes: tuple[str, ...] = (),
+        limits: tuple[dict[str, Any], ...] = (),
+    ) -> "User":  # fmt: skip
+        """A paying organization; `quota`: its most tokens in a period, `per_minute`: in a minute; `limits`: others of its plan."""
         organization = create_organization()
         tokens = component(token_meter(), model="per_unit", unit_price=Decimal(0), quota=quota)
         cost = component(usage_meter(), model="per_unit", unit_price=Decimal(1))
         windows = ((60, per_minute),) if per_minute else ()
-        put_on(organization, version_of(cost, tokens, token_windows=windows))
+        put_on(organization, version_of(cost, tokens, token_windows=windows, limits=limits))
         organization.refresh_from_db()
         return User(organization, create_key(organization=organization, scopes=scopes), self.gateway.api)
 
