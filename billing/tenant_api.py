@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import Organization
+from billing.tenant_limits import MOST_LIMITS, TenantLimitFields, read_limits, shown_limits
 from billing.tenant_queries import Tenant, TenantUsage, find_tenants, tenant_usage, tenants
 from billing.tenants import UNSAID, TenantChange, change_tenant, create_tenant
 from core.api_fields import read_fields
@@ -41,6 +42,10 @@ class TenantFields(serializers.Serializer[Any]):
     monthly_spend_cap = serializers.DecimalField(
         max_digits=18, decimal_places=3, min_value=Decimal(0), required=False, allow_null=True,
         help_text="The most that usage may cost in a billing period, for example \"250.00\". Null: no cap of yours.",
+    )  # fmt: skip
+    rate_limits = TenantLimitFields(  # type: ignore[call-arg]  # of the list
+        many=True, required=False, max_length=MOST_LIMITS,
+        help_text="All limits that differ from the plan's, from now on; an empty list takes them away.",
     )  # fmt: skip
     currency = serializers.RegexField(
         r"^[A-Z]{3}$", required=False, help_text="Of the cap; it has to be that of the plan."
@@ -80,6 +85,7 @@ class TenantOutput(serializers.Serializer[Any]):
     monthly_spend_cap = serializers.CharField(
         allow_null=True, help_text="Yours; the customer may have set a lower one."
     )
+    rate_limits = TenantLimitFields(many=True, help_text="Those that differ from the plan's.")
     created_at = serializers.DateTimeField()
 
 
@@ -253,6 +259,7 @@ def _change(fields: dict[str, Any]) -> TenantChange:
         stripe_customer_id=fields.get("stripe_customer_id", UNSAID),
         daily_token_limit=fields.get("daily_token_limit", UNSAID),
         monthly_spend_cap=fields.get("monthly_spend_cap", UNSAID),
+        rate_limits=read_limits(fields["rate_limits"]) if "rate_limits" in fields else UNSAID,
         currency=fields.get("currency", ""),
         enabled=fields["status"] == "active" if "status" in fields else UNSAID,
         reason=fields.get("reason", ""),
@@ -276,6 +283,7 @@ def shown(tenant: Tenant) -> dict[str, Any]:
         "stripe_customer_id": tenant.stripe_customer_id,
         "daily_token_limit": tenant.daily_token_limit,
         "monthly_spend_cap": _amount(tenant.monthly_spend_cap, tenant.currency),
+        "rate_limits": shown_limits(tenant.rate_limits),
         "created_at": organization.created_at.isoformat(),
     }
 

@@ -13,8 +13,9 @@ from billing.models import StripeCustomer
 from core.money import to_major
 from metering.costs import period_cost
 from metering.models import UsageTotal
+from plans.agreed_limits import limits_of
 from plans.daily_tokens import daily_tokens
-from plans.models import CapSide, Period, SpendCap, Subscription
+from plans.models import CapSide, Override, Period, SpendCap, Subscription
 from plans.queries import find_period, token_meters
 
 ZERO = Decimal(0)
@@ -31,6 +32,7 @@ class Tenant:
     stripe_customer_id: str | None
     daily_token_limit: int | None
     monthly_spend_cap: Decimal | None
+    rate_limits: Sequence[Override]
 
     @property
     def is_enabled(self) -> bool:
@@ -70,17 +72,18 @@ def find_tenants(*, search: str = "", status: str = "") -> QuerySet[Organization
 
 
 def tenants(organizations: Sequence[Organization], *, at: datetime) -> list[Tenant]:
-    """These organizations with what is set for them; four queries for all."""
+    """These organizations with what is set for them; five queries for all."""
     ids = [organization.pk for organization in organizations]
     customers = dict(
         StripeCustomer.objects.filter(organization_id__in=ids).values_list("organization_id", "stripe_id")
     )
     subscriptions = _subscriptions(ids, at)
     tokens, caps = daily_tokens(ids, at=at), _provider_caps(ids, at)
+    limits = limits_of(ids, at=at)
     return [
-        _tenant(one, subscriptions.get(one.pk), caps.get(one.pk), customers.get(one.pk), tokens.get(one.pk))
+        _tenant(one, subscriptions.get(one.pk), caps.get(one.pk), customers.get(one.pk), tokens.get(one.pk), limits.get(one.pk, ()))
         for one in organizations
-    ]
+    ]  # fmt: skip
 
 
 def tenant_usage(organization: Organization, *, at: datetime) -> TenantUsage:
@@ -114,7 +117,7 @@ def tenant_usage(organization: Organization, *, at: datetime) -> TenantUsage:
 
 def _tenant(
     organization: Organization, subscription: Subscription | None, cap: SpendCap | None, customer: str | None,
-    tokens: int | None,
+    tokens: int | None, limits: Sequence[Override],
 ) -> Tenant:  # fmt: skip
     currency = subscription.version.currency if subscription is not None else ""
     holds = cap is not None and cap.amount_minor is not None and cap.currency == currency
@@ -126,6 +129,7 @@ def _tenant(
         stripe_customer_id=customer,
         daily_token_limit=tokens,
         monthly_spend_cap=to_major(cap.amount_minor or 0, currency) if holds and cap is not None else None,
+        rate_limits=limits,
     )
 
 

@@ -15,9 +15,11 @@ from billing.stripe.customers import link_customer, take_customer_lock
 from core.errors import PortalError
 from core.money import exponent, to_minor
 from metering.spending import set_spend_cap
+from plans.agreed_limits import set_limits
 from plans.caps import newest_caps
 from plans.daily_tokens import set_daily_tokens
 from plans.models import CapSide, PlanVersion
+from plans.overrides import Grant
 from plans.queries import find_offer, find_period, public_versions
 from plans.services import VersionNotOnSale, start_subscription
 from plans.suspension import reactivate_organization, suspend_organization
@@ -55,6 +57,7 @@ class TenantChange:
     stripe_customer_id: str | None | Unsaid = UNSAID
     daily_token_limit: int | None | Unsaid = UNSAID
     monthly_spend_cap: Decimal | None | Unsaid = UNSAID
+    rate_limits: tuple[Grant, ...] | Unsaid = UNSAID
     currency: str = ""
     enabled: bool | Unsaid = UNSAID
     reason: str = ""
@@ -99,6 +102,7 @@ def _apply(organization: Organization, wanted: TenantChange, by: User | None, at
         _rename(organization, wanted),
         _link(organization, wanted, by, at),
         _limit_tokens(organization, wanted, by, at),
+        _limit(organization, wanted, by, at),
         _cap(organization, wanted, by, at),
         _open_or_close(organization, wanted, by, at),
     ]
@@ -128,6 +132,12 @@ def _limit_tokens(organization: Organization, wanted: TenantChange, by: User | N
     return set_daily_tokens(
         organization=organization, tokens=wanted.daily_token_limit, reason=REASON, by=by, at=at
     )
+
+
+def _limit(organization: Organization, wanted: TenantChange, by: User | None, at: datetime) -> bool:
+    if isinstance(wanted.rate_limits, Unsaid):
+        return False
+    return set_limits(organization=organization, wanted=wanted.rate_limits, reason=REASON, by=by, at=at)
 
 
 def _cap(organization: Organization, wanted: TenantChange, by: User | None, at: datetime) -> bool:

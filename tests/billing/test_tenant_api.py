@@ -19,6 +19,7 @@ from accounts.services import create_staff
 from billing.accounts import account_changed
 from billing.models import StripeCustomer
 from core.clock import now
+from keys.hashing import digest
 from keys.models import ApiKey
 from keys.records import load_record
 from keys.services import issue_key
@@ -29,7 +30,7 @@ from plans.models import Meter, Period, Subscription
 from tests.billing.kit import Customer as Billed
 from tests.billing.tenant_kit import TENANTS, OwnersSystem
 from tests.eager import tasks_at_once
-from tests.factories import create_meter, create_organization
+from tests.factories import create_key, create_meter, create_organization, create_product, create_route
 from tests.metering.api_kit import Customer, problem
 from tests.metering.test_ingest import OWNER
 
@@ -63,7 +64,7 @@ def test_a_customer_is_made_with_its_limits(owner: OwnersSystem) -> None:
     assert made | {"created_at": ""} == {
         "id": organization.public_id, "name": "Acme GmbH", "status": "active", "status_reason": "", "plan": "starter",
         "subscription_status": "trialing", "currency": "USD", "stripe_customer_id": "cus_Acme1",
-        "daily_token_limit": 1_000_000, "monthly_spend_cap": "250.00", "created_at": "",
+        "daily_token_limit": 1_000_000, "monthly_spend_cap": "250.00", "rate_limits": [], "created_at": "",
     }  # fmt: skip
     assert StripeCustomer.objects.get(stripe_id="cus_Acme1").organization == organization
     cap = cap_in_force(organization, at=now())
@@ -79,6 +80,58 @@ def test_a_customer_is_made_with_its_limits(owner: OwnersSystem) -> None:
     assert letter.subject == "Farebox invites you to Acme GmbH"
     (event,) = AuditEvent.objects.filter(action="tenant.created")
     assert (event.by, event.details["through"][:10]) == (None, "owner:key_")
+
+
+def test_limits_that_differ_from_the_plans_are_set_as_a_whole(owner: OwnersSystem) -> None:
+    made = owner.create()
+    route = create_route(create_product("search"), "/find")
+    path, organization = f"/{made['id']}", Organization.objects.get(public_id=made["id"])
+    whole = {"scope": "organization", "measure": "calls", "route": None, "model": None, "meter": None}
+    wanted: list[dict[str, Any]] = [
+        whole | {"window_seconds": 60, "limit": "500"},
+        whole | {"scope": "route", "route": route.public_id, "window_seconds": 1, "limit": "5"},
+        whole | {"scope": "key", "measure": "concurrency", "window_seconds": 0, "limit": "3"},
+    ]
+    changed = owner.call("patch", path, {"rate_limits": wanted}).json()
+    assert changed == made | {"rate_limits": wanted}
+    organization.refresh_from_db()
+    version = organization.version
+    assert (
+        owner.call("patch", path, {"rate_limits": wanted}).json() == changed
+    )  # nothing changed, nothing was told
+    organization.refresh_from_db()
+    assert organization.version == version
+    record = load_record(digest(create_key(organization=organization).clear), at=now())
+    assert record is not None
+    assert record.limits is not None
+    assert record.windows == ((60, 500),)
+    assert [w.limit for w in record.limits.windows(route.pk)] == [5]
+    fewer = [wanted[0] | {"limit": "70"}]
+    assert owner.call("patch", path, {"rate_limits": fewer}).json()["rate_limits"] == fewer
+    assert owner.call("patch", path, {"name": "Other"}).json()["rate_limits"] == fewer
+    assert owner.call("patch", path, {"rate_limits": []}).json()["rate_limits"] == []
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"limit": "5", "window_seconds": 60, "scope": "route"},
+        {"limit": "5"},
+        {"limit": "5", "window_seconds": 60, "measure": "tokens"},
+        {"limit": "5", "window_seconds": 60, "scope": "route", "route": "route_x"},
+        {"window_seconds": 60},
+        {"limit": "-1", "window_seconds": 60},
+        {"limit": "5", "window_seconds": 60, "windows": 1},
+    ],
+)
+def test_a_limit_that_makes_no_sense_changes_nothing(
+    owner: OwnersSystem, limit: dict[str, Any], code: str
+) -> None:
+    made = owner.create()
+    right = {"limit": "5", "window_seconds": 1}
+    refused = owner.call("patch", f"/{made['id']}", {"name": "New", "rate_limits": [right, limit]})
+    assert (refused.status_code, refused.json()["code"]) == (400, "validation_error")
+    assert owner.call("get", f"/{made['id']}").json() == made
 
 
 def test_without_choices_it_is_the_first_plan_and_no_limits(owner: OwnersSystem) -> None:
@@ -242,13 +295,13 @@ def test_a_page_costs_the_same_for_one_and_for_many(
     owner: OwnersSystem, django_assert_num_queries: Any
 ) -> None:
     owner.create()
-    with django_assert_num_queries(6):  # the key, the page, and four for what is set
+    with django_assert_num_queries(7):  # the key, the page, and five for what is set
         owner.call("get")
     for n in range(6):
         owner.create(
             name=f"Firm {n}", stripe_customer_id=f"cus_{n}", daily_token_limit=n + 1, monthly_spend_cap="5"
         )
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         assert len(owner.call("get").json()["tenants"]) == 7
 
 

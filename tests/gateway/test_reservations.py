@@ -3,13 +3,18 @@
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 
 from gateway.recorder import Recorder
 from gateway.reservations import GIVE_UP_SECONDS, Pending, Unreported
-from metering.calls import Reservation, Settlement
+from metering.admission import Target
+from metering.calls import Admitted, Charge, Reservation, Settlement, Weighted
 from metering.events import Event
+from metering.script_calls import settle_call
+from tests.gateway.records import record
+from tests.metering.engine_kit import make_admission
 
 
 class FakeRecorder:
@@ -120,3 +125,22 @@ async def test_what_redis_does_not_take_is_tried_again_but_not_for_ever(
     await room.look_once()
     await room.look_once()
     assert len(recorder.settled) == 3
+
+
+def test_what_limits_hold_travels_with_the_call() -> None:
+    day, opened = Charge(0, 7, 50), Charge("key5", 1, 2)
+    request = make_admission(
+        daily=(day, opened), weighted=(Weighted("tokens", 60, 90, 7, "token_rate_limited"), Weighted("route:2", 60, 9, 1))
+    )  # fmt: skip
+    answer = Admitted(1_800_000_000_000_000, uuid4(), f"{request.nonce:x}", "epoch", 1, (), None)
+    target = Target(1, 2, request.meter_id, 1, Decimal(1))
+    made = Pending.of(record(), request, answer, target, bill_client_errors=False, request_id="req_1")
+    assert Pending.unsealed(made.sealed()) == made
+    assert made.reservation.further == (("d20833", 0, 7), ("open", "key5", 1))
+    billed, unbilled = made.settlement(None), made.settlement(None, reason="client_gone")
+    assert [one.units for one in billed.further] == [7, 0]
+    assert billed.weights == ()
+    assert (unbilled.units, [one.units for one in unbilled.further]) == (0, [0, 0])
+    ((key, *numbers),) = unbilled.weights
+    assert (key.endswith(":tokens:60"), numbers) == (True, [60, 7, 0])
+    assert settle_call(unbilled).keys[-1] == key

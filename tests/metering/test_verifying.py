@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from core.ids import event_id, event_time_ms, new_nonce
-from core.redis_layout import claim_key, stream_key
+from core.redis_layout import claim_key, reservations_key, stream_key, usage_key
+from metering import calls
 from metering.calls import Admission, Admitted, NoState, Refused, Settlement, Stale, WrongSpan
 from metering.engine import Engine
 from metering.events import Event
@@ -155,3 +156,38 @@ def test_a_claim_is_of_its_organization(engine: Engine, usage_redis: "redis.Redi
     assert usage_redis.pttl(claim_key(SHARD, ORG, charge_of(request).claim)) > 6 * 86_400_000
     assert not usage_redis.exists(claim_key(SHARD, ORG + 1, charge_of(request).claim))
     assert new_nonce() != request.nonce
+
+
+OF_DAY, OPENED = (
+    calls.Charge(0, 7, 10, "daily_token_limit_reached"),
+    calls.Charge("key40", 1, 1, "key_concurrency_limited"),
+)
+
+
+def test_a_charge_counts_in_every_limit_that_a_call_counts_in(
+    engine: Engine, usage_redis: "redis.Redis"
+) -> None:
+    window = calls.Weighted("route:9:tokens", 60, 100, 7, "token_rate_limited")
+    facts: dict[str, Any] = {"daily": (OF_DAY, OPENED), "weighted": (window,), "windows": ((60, 5),)}
+    before = look(engine, **facts)
+    assert [w.remaining for w in before.windows] == [5, 100]  # without the call that nobody made
+    made = charge(engine, **facts)
+    assert isinstance(made.answer, Admitted)
+    assert [w.remaining for w in made.answer.windows] == [4, 93]
+    day = usage_key(SHARD, ORG, "live", calls.day_name(made.answer.occurred_at_us))
+    assert usage_redis.hgetall(day) == {b"0": b"7", b"r0": b"0"}
+    assert usage_redis.hgetall(usage_key(SHARD, ORG, "live", calls.OPEN)) == {b"rkey40": b"0"}
+    assert usage_redis.zcard(reservations_key(SHARD, ORG)) == 0
+    refused = charge(engine, "order-2", **facts).answer
+    assert isinstance(refused, Refused)
+    assert refused.code == "daily_token_limit_reached"
+    assert charge(engine, **facts).is_known
+    assert usage_redis.hget(day, "0") == b"7"
+
+
+def test_a_look_sees_calls_that_are_open(engine: Engine) -> None:
+    assert isinstance(look(engine, daily=(OPENED,)), Admitted)
+    engine.admit(make_admission(daily=(OPENED,)))
+    refused = look(engine, daily=(OPENED,))
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.retry_after_s) == ("key_concurrency_limited", 1)
