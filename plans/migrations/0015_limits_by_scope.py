@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0002_staff_sessions'),
-        ('plans', '0012_websockets'),
+        ('plans', '0014_prices_of_pictures'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
