@@ -91,6 +91,11 @@ class PoolCall:
         elif not reason or reason == "client_error":
             state.succeed(chosen_at=self._chosen_at)
 
+    def accepted(self) -> None:
+        """It was answered and goes on (a WebSocket): the server holds the call until `release`."""
+        if self.server is not None:
+            self.server.state.succeed(chosen_at=self._chosen_at)
+
     def release(self) -> None:
         """The server is asked no more for this call."""
         if self.server is not None:

@@ -39,7 +39,17 @@ class Malformed(Exception):
     """An answer that is not to be passed on; never leaves this module."""
 
 
-class Connection(asyncio.Protocol):
+class Link(asyncio.Protocol):
+    """What a connection to an upstream goes on as."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Give the connection up; nobody is told."""
+        raise NotImplementedError
+
+
+class Connection(Link):
     """Told its listener by `ask`; belongs to it until the answer was taken and `release` or `close` was called."""
 
     __slots__ = (

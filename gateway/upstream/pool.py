@@ -6,9 +6,10 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from core.outbound import AddressInfo
-from gateway.upstream.connection import Connection
+from gateway.upstream.connection import Connection, Link
 from gateway.upstream.errors import UpstreamUnavailable
 from gateway.upstream.origin import Origin, Resolver
 
@@ -17,6 +18,7 @@ SWEEP_SECONDS = 5.0
 CONNECTIONS = 16_000
 
 SocketFactory = Callable[[AddressInfo], socket.socket]
+L = TypeVar("L", bound=Link)
 
 
 class Pool:
@@ -57,6 +59,14 @@ class Pool:
                         return idle
                 return await self._connect(origin, connect_s)
         except TimeoutError as error:
+            raise UpstreamUnavailable(is_untouched=True) from error
+
+    async def open_own(self, origin: Origin, protocol: Callable[[], L], *, connect_s: float) -> L:
+        """A connection that goes on with another protocol and is the caller's alone. Raises UpstreamUnavailable (untouched)."""
+        try:
+            async with asyncio.timeout(connect_s):
+                return await self._open_one(origin, protocol)
+        except (OSError, ValueError) as error:
             raise UpstreamUnavailable(is_untouched=True) from error
 
     def give_back(self, connection: Connection) -> None:
@@ -148,7 +158,8 @@ class Pool:
         self._total += 1
         try:
             async with asyncio.timeout(connect_s):
-                connection = await self._open_one(origin)
+                loop = asyncio.get_running_loop()
+                connection = await self._open_one(origin, lambda: Connection(loop, origin, self._lost))
         except BaseException as error:
             self._leave(origin)
             if isinstance(error, OSError | ValueError):  # a time-out is an OSError too; names may be none
@@ -157,24 +168,24 @@ class Pool:
         self._open.add(connection)
         return connection
 
-    async def _open_one(self, origin: Origin) -> Connection:
+    async def _open_one(self, origin: Origin, protocol: Callable[[], L]) -> L:
         fault: OSError | None = None
         for info in await self._resolver.addresses(origin):
             try:
-                return await self._open_address(origin, info)
+                return await self._open_address(origin, info, protocol)
             except TimeoutError:
                 raise
             except OSError as error:
                 fault = error
         raise fault or OSError("the name has no address")
 
-    async def _open_address(self, origin: Origin, info: AddressInfo) -> Connection:
+    async def _open_address(self, origin: Origin, info: AddressInfo, protocol: Callable[[], L]) -> L:
         loop = asyncio.get_running_loop()
         link = self._make_socket(info)
-        made: list[Connection] = []
+        made: list[L] = []
 
-        def protocol() -> Connection:
-            made.append(Connection(loop, origin, self._lost))
+        def make() -> L:
+            made.append(protocol())
             return made[0]
 
         try:
@@ -182,14 +193,14 @@ class Pool:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(link, info[4])
             _, connection = await loop.create_connection(
-                protocol,
+                make,
                 sock=link,
                 ssl=self._tls_context() if origin.is_secure else None,
                 server_hostname=origin.host if origin.is_secure else None,
             )
         except BaseException:
-            for connection in made:  # connected already, and given up in that moment
-                connection.close()
+            for given_up in made:  # connected already, and given up in that moment
+                given_up.close()
             link.close()
             raise
         return connection

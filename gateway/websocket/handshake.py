@@ -61,8 +61,8 @@ def read_opening(scope: dict[str, Any], path: str) -> Opening | Refusal:
     offered = _offered(headers)
     if has_request_body(headers) or len(_keys(offered)) > 1:
         return BAD_REQUEST
-    wire = WireHeaders([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
     try:
+        wire = WireHeaders([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
         accept, _, _ = ServerProtocol().process_request(Request(path, wire))
     except InvalidHeaderValue as error:
         return UPGRADE_REQUIRED if error.name == "Sec-WebSocket-Version" else BAD_HANDSHAKE

@@ -74,6 +74,7 @@ class Meter:
         self.counts_in = self.is_by_message
         self.counts_out = billing == WebSocketBilling.MESSAGES
         self.bytes_in = self.bytes_out = 0
+        self.first_facts: dict[str, Any] = {}  # for the properties of the first row
         self.part = Part(call.record, passed, _reservation(passed), 1, is_first=True)
         self._asking = asyncio.Lock()
         recorder.hold(self.part.reservation)
@@ -243,9 +244,13 @@ class Meter:
             status if part.is_first else 0, reason, int((time.monotonic() - part.began_at) * 1_000_000),
             self.bytes_in - part.bytes_before[0], self.bytes_out - part.bytes_before[1],
         )  # fmt: skip
-        properties: dict[str, Any] = {}
+        properties = dict(self.first_facts) if part.is_first else {}
         if part.messages_in or part.messages_out or facts:
-            properties = {"messages_in": part.messages_in, "messages_out": part.messages_out, **(facts or {})}
+            properties |= {
+                "messages_in": part.messages_in,
+                "messages_out": part.messages_out,
+                **(facts or {}),
+            }
 
         def event(ended: Outcome, quantity: Decimal) -> bytes:
             row = call_event(

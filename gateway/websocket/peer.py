@@ -15,6 +15,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import OPEN, SERVER, Protocol
 
+from gateway.upstream.connection import Link
+
 HIGH_WATER = 64 * 1024  # bytes of frames that wait here before we stop reading
 MOST_UNSENT = 256 * 1024  # answers to pings that nobody reads
 FRAME_BYTES = 64  # what an empty frame costs
@@ -36,13 +38,12 @@ class End(Enum):
     CUT = "cut"
 
 
-class Peer(asyncio.Protocol):
+class Peer(Link):
     """The other side is a client of ours, or an upstream."""
-
-    transport: asyncio.Transport
 
     def __init__(self, ws: Protocol) -> None:
         self.ws = ws
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # until it is connected
         self.loop = asyncio.get_running_loop()
         self.bytes_in = self.bytes_out = 0
         self.heard_at = self.active_at = self.loop.time()
@@ -155,8 +156,13 @@ class Peer(asyncio.Protocol):
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def close(self, code: int | None, reason: str = "") -> None:
-        """Say goodbye, where nobody has yet."""
+    def close(self) -> None:
+        """Cut it."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def say_goodbye(self, code: int | None, reason: str = "") -> None:
+        """Say why it is over, where nobody has yet."""
         if self.ws.state is OPEN and not self.lost.done():
             self.ws.send_close(code, reason)
             self.send()
@@ -164,10 +170,10 @@ class Peer(asyncio.Protocol):
     async def closed(self) -> None:
         """Give the other end some time to agree, then cut."""
         await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
-        self.transport.abort()
+        self.close()
 
     def look(self, at: float) -> None:
-        """Once a second: an end that is silent is asked, one that stays silent is cut."""
+        """Every few seconds: an end that is silent is asked, one that stays silent is cut."""
         if self._is_paused:  # it is we who do not listen
             self.heard_at = at
         silent = at - self.heard_at

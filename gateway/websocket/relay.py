@@ -89,7 +89,7 @@ class Relay:
         return self.meter.call.record.version
 
     def look(self, at: float) -> None:
-        """Once a second: whether both ends are there, use it, and what it is charged is still true."""
+        """Every few seconds: whether both ends are there, use it, and what it is charged is still true."""
         self.client.look(at)
         self.upstream.look(at)
         self.count_bytes()

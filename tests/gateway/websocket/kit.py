@@ -10,7 +10,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from core.redis import usage_redis as usage_client
 from core.redis_layout import reservations_key, usage_key
-from plans.models import Product, Route, WebSocketBilling
+from plans.models import Product, Route, UpstreamServer, WebSocketBilling
 from tests.factories import create_product, create_route
 from tests.gateway.kit import Customer, Process, Shop
 
@@ -92,5 +92,9 @@ def sell_sockets(url: str) -> tuple[Product, dict[str, Route]]:
             routes[f"{slug}{path}"] = create_route(
                 product, path, position=position, methods=("GET",), **({"websocket": billing} | facts)
             )
+    several = create_product("several")
+    for server in ("http://127.0.0.1:9", f"{url}/refuse/503", url):
+        UpstreamServer.objects.create(product=several, base_url=server)
+    create_route(several, websocket=CONNECTION)
     create_route(create_product("down", upstream_url="http://127.0.0.1:9"), websocket=CONNECTION)
     return product, routes

@@ -52,8 +52,10 @@ class Raw:
 
 
 @contextmanager
-def raw(gateway: Process, customer: Customer, path: str, *, room: int = 0) -> Iterator[Raw]:
-    """`room`: bytes that the system keeps for us unread."""
+def raw(
+    gateway: Process, customer: Customer, path: str, *, room: int = 0, early: bytes = b""
+) -> Iterator[Raw]:
+    """`room`: bytes that the system keeps for us unread; `early`: what is sent without waiting for the answer."""
     host, _, port = urlsplit(gateway.url).netloc.partition(":")
     with socket.socket() as sock:
         if room:
@@ -65,7 +67,7 @@ def raw(gateway: Process, customer: Customer, path: str, *, room: int = 0) -> It
             f"GET /{path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}",
             "Sec-WebSocket-Version: 13", f"X-API-Key: {customer.issued.clear}", "", "",
         ]  # fmt: skip
-        sock.sendall("\r\n".join(lines).encode())
+        sock.sendall("\r\n".join(lines).encode() + early)
         connection = Raw(sock)
         assert b" 101 " in connection.stream.readline()
         while connection.stream.readline() != b"\r\n":

@@ -24,6 +24,13 @@ def test_long_messages_pass_whole_and_unchanged_both_ways(sockets: Sockets) -> N
     assert event["out"] > 3_000_000
 
 
+def test_frames_that_come_with_the_handshake_are_kept_for_afterwards(sockets: Sockets) -> None:
+    customer = sockets.customer()
+    with raw(sockets.gateway, customer, "ask/echo", early=b"\x81\x85" + bytes(4) + b"early") as ws:
+        assert ws.read() == (TEXT, b"early")
+    assert customer.only_event()["qty"] == Decimal(1)
+
+
 @pytest.mark.parametrize("is_fragmented", [False, True])
 def test_a_message_over_the_routes_limit_ends_the_connection(
     sockets: Sockets, *, is_fragmented: bool

@@ -136,7 +136,7 @@ def test_a_long_connection_is_settled_in_parts_of_which_one_is_a_call(sockets: S
             for _ in range(messages):
                 ws.send("x")
                 ws.recv(timeout=5)
-            wait_for(lambda: len(customer.events()) == messages, within=8)  # noqa: B023 - asked at once
+            wait_for(lambda: len(customer.events()) == messages, within=15)  # noqa: B023 - asked at once
         assert held(customer) == 1
     wait_for(lambda: len(customer.events()) == 3)
     events = customer.events()

@@ -15,9 +15,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
 from core.clock import now
+from gateway.pools import Upstream
 from gateway.proxy import UpstreamUnavailable
-from gateway.routes import Upstream
-from gateway.websocket import dial as dialing
+from gateway.upstream.pool import Pool
+from gateway.upstream_guard import guarded_socket
 from gateway.websocket.dial import dial
 
 
@@ -58,13 +59,15 @@ async def ask(certificate: Path) -> bytes:
     context.load_cert_chain(certificate)
     async with serve(echo, "127.0.0.1", 0, ssl=context) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        peer, response, _ = await dial(
-            Upstream(f"https://127.0.0.1:{port}", None, 5), "/", headers=[], subprotocols=(), limit=1000, timeout_s=5
+        dialled = await dial(
+            Pool(guarded_socket()), Upstream(f"https://127.0.0.1:{port}", None, 5), "/", headers=[], subprotocols=(),
+            limit=1000, timeout_s=5,
         )  # fmt: skip
-        assert response.status_code == 101
+        assert dialled.status == 101
+        peer = dialled.peer
         await peer.write(Frame(Opcode.TEXT, b"hello"))
         frame = await peer.read()
-        peer.close(1000)
+        peer.say_goodbye(1000)
         await peer.closed()
         assert frame is not None
         return bytes(frame.data)
@@ -72,14 +75,20 @@ async def ask(certificate: Path) -> bytes:
 
 def test_a_trusted_certificate_is_enough(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    dialing._tls.cache_clear()
-    try:
-        assert asyncio.run(ask(certificate)) == b"hello"
-    finally:
-        dialing._tls.cache_clear()
+    assert asyncio.run(ask(certificate)) == b"hello"
 
 
 def test_another_one_is_not(certificate: Path) -> None:
-    dialing._tls.cache_clear()
     with pytest.raises(UpstreamUnavailable):
         asyncio.run(ask(certificate))
+
+
+def test_a_credential_with_a_line_break_reaches_nobody() -> None:
+    async def play() -> None:
+        with pytest.raises(UpstreamUnavailable):
+            await dial(
+                Pool(guarded_socket()), Upstream("http://127.0.0.1:9", None, 5), "/", headers=[("X-Token", "a\r\nX: b")],
+                subprotocols=(), limit=1000, timeout_s=5,
+            )  # fmt: skip
+
+    asyncio.run(play())

@@ -190,3 +190,16 @@ def test_an_api_inside_is_out_of_reach_where_the_owner_says_so(sockets: Sockets)
     finally:
         gateway.stop()
     assert customer.only_event()["reason"] == "upstream_unavailable"
+
+
+def test_of_several_servers_one_that_accepts_is_found_and_billed_once(sockets: Sockets) -> None:
+    customer = sockets.customer()
+    for _ in range(6):
+        with sockets.open(customer, "several/echo") as ws:
+            ws.send("x")
+            assert ws.recv(timeout=5) == "x"
+    wait_for(lambda: len(customer.events()) == 12)
+    opened = [event for event in customer.events() if event.get("status") == 101]
+    assert [event["qty"] for event in opened] == [Decimal(1)] * 6
+    assert {event["props"]["attempts"] for event in opened if "props" in event} <= {2, 3}
+    assert any("props" in event for event in opened)
