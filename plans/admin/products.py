@@ -39,7 +39,17 @@ class CredentialForm(forms.ModelForm[Any]):
 class RouteInline(admin.TabularInline[Route, Product]):
     model = Route
     extra = 0
-    fields = ("name", "methods", "path", "position", "meter", "units", "websocket", "required_feature", "is_active")
+    fields = (
+        "name",
+        "methods",
+        "path",
+        "position",
+        "meter",
+        "units",
+        "websocket",
+        "required_feature",
+        "is_active",
+    )
 
 
 class UpstreamServerInline(SeenByWorkers, admin.StackedInline[UpstreamServer, Product]):

@@ -316,7 +316,9 @@ class DoorMachine(RuleBasedStateMachine):
     def track(self, org_id: int, claims: list[str], units: int, *, is_maximum: bool) -> None:
         meter = 3 if is_maximum else 2
         events = [
-            TrackedEvent(org_id, "live", 7, meter, units + n, claim, FOREVER, b"{}", is_maximum, "d20000", units % 3)
+            TrackedEvent(
+                org_id, "live", 7, meter, units + n, claim, FOREVER, b"{}", is_maximum, "d20000", units % 3
+            )
             for n, claim in enumerate(claims)
         ]
         assert self.engine.run(track_call(SHARD, events)) == self.model.track(events)

@@ -61,7 +61,9 @@ def test_every_limit_has_a_name_and_the_nearest_is_told(models: Models) -> None:
     assert headers["x-ratelimit-reset-requests"] == "1m0s"
     assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-remaining-tokens"]) == ("3000", "2700")
     assert re.fullmatch(r"(1h0m0s|59m\d+s)", headers["x-ratelimit-reset-tokens"])
-    after = user.ask(max_tokens=300).headers  # 16 tokens were written (4 of them thoughts), the rest came back
+    after = user.ask(
+        max_tokens=300
+    ).headers  # 16 tokens were written (4 of them thoughts), the rest came back
     assert after["x-ratelimit-remaining-tokens"] == str(3_000 - 16 - 300)
 
 
