@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from gateway.call import Call, CallRefused, Passed, admit
+from gateway.call import Call, CallRefused, Passed, Sizing, admit
 from gateway.caller import Callers
 from gateway.headers import encoded, find_header
 from gateway.language.answers import sdk_headers
@@ -20,9 +20,11 @@ from gateway.replays.keeper import Keeper, Room
 from gateway.replays.marks import Claim, Mark, Marks
 from gateway.replays.place import BAD_KEY, HEADER, METHODS, REUSED, RUNNING, Fingerprint, Place, sent_key
 from gateway.replays.shelf import Kept, Shelf
+from keys.records import KeyRecord
 from metering.admission import Outcome, call_event
 from metering.answers import METERING_UNAVAILABLE, Refusal
-from metering.calls import Admission, Settlement
+from metering.calls import ANY_NUMBER, Admission, Settlement
+from metering.scoped import Weights, weighted
 
 REPLAYED = "replayed"
 PIECE = 64 * 1024
@@ -138,13 +140,14 @@ class Replays:
         if fingerprint.hex() != kept.fingerprint:
             return await self._only_counted(call, REUSED)
         try:
-            passed = await admit(call, self._callers, self._recorder, _free)
+            passed = await admit(call, self._callers, self._recorder, _free(call.route.target.route_id))
         except CallRefused as error:
             return self._refused(call, error.refusal)
         outcome = Outcome(kept.status, REPLAYED, call.duration_us(), fingerprint.size, len(kept.body))
         event = _event(call, passed, outcome, kept)
         if not await self._recorder.settle(
-            Settlement.of(passed.request, units=0, event=event), lambda: event
+            Settlement.of(passed.request, units=0, event=event, at_us=passed.answer.occurred_at_us),
+            lambda: event,
         ):
             return METERING_UNAVAILABLE
         await _give(call, kept, passed)
@@ -153,7 +156,7 @@ class Replays:
     async def _only_counted(self, call: Call, refusal: Refusal) -> Refusal:
         """A refusal that counts for the rate limit like every use of a key."""
         try:
-            passed = await admit(call, self._callers, self._recorder, _free)
+            passed = await admit(call, self._callers, self._recorder, _free(call.route.target.route_id))
         except CallRefused as error:
             return self._refused(call, error.refusal)
         await self._recorder.engine.release(passed.request.reservation)
@@ -168,8 +171,15 @@ class Replays:
         return refusal
 
 
-def _free(_: object, request: Admission) -> Admission:
-    return replace(request, units=0)
+def _free(route_id: int) -> Sizing:
+    """The admission of what needs no upstream: it counts as a call, of its route as well, and holds neither units nor a place
+    among the calls at the same time."""
+
+    def size(record: KeyRecord, request: Admission) -> Admission:
+        calls = weighted(record.limits, Weights(), route_id=route_id) if record.limits is not None else ()
+        return replace(request, units=0, concurrency=ANY_NUMBER, daily=(), weighted=calls)
+
+    return size
 
 
 def _fingerprint(call: Call) -> Fingerprint:

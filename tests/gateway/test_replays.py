@@ -27,6 +27,8 @@ from plans.models import Route
 from tests.examples.processes import Answer
 from tests.factories import create_key, create_product, create_route
 from tests.gateway.kit import Customer, Process, Shop, wait_for
+from tests.gateway.test_limits import customer_with, on
+from tests.plans.price_kit import component, put_on, version_of
 
 _number = count(1)
 SLUG = "once"
@@ -130,6 +132,37 @@ def test_a_replay_needs_no_quota(once: Once) -> None:
     assert send(customer, key).status == 200
     assert send(customer, a_key()).json["code"] == "quota_exceeded"
     assert send(customer, key).headers["idempotent-replayed"] == "true"
+
+
+def test_limits_of_units_let_replays_pass_and_those_of_calls_count_them(once: Once) -> None:
+    once.shop.log()
+    meter, key = once.route.meter, a_key()
+    sparing = customer_with(once.shop, {"calls": 1, "measure": "units", "meter": meter})
+    assert [send(sparing, key).status for _ in range(3)] == [200] * 3
+    assert send(sparing, a_key()).json["code"] == "unit_rate_limited"
+    counted = customer_with(once.shop, on(once.route, 2))
+    assert [send(counted, key).status for _ in range(3)] == [200, 200, 429]
+    assert once.shop.log() == ["echo", "echo"]
+    assert reasons(counted, 2) == ["", "replayed"]
+
+
+@pytest.mark.parametrize("whose", ["key", "organization"])
+def test_the_only_open_call_is_named_to_its_retry(once: Once, whose: str) -> None:
+    one = {"scope": "key", "calls": 1, "measure": "concurrency", "window_seconds": 0}
+    customer, key = customer_with(once.shop, *([one] if whose == "key" else [])), a_key()
+    if whose == "organization":
+        free = component(once.route.meter, model="per_unit", unit_price=Decimal(0))
+        put_on(customer.organization, version_of(free, concurrency=1))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(send, customer, key, "/slow/0.29")
+        with usage_redis() as client:
+            wait_for(lambda: client.exists(once.mark(customer, key)))
+        time.sleep(0.05)
+        assert send(customer, key, "/slow/0.29").json["code"] == "idempotency_in_progress"
+        assert send(customer, a_key()).status == 429
+        assert first.result().status == 200
+    assert send(customer, key, "/slow/0.29").headers["idempotent-replayed"] == "true"
+    assert_nothing_open(once, customer)
 
 
 @pytest.mark.parametrize(
