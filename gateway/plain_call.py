@@ -320,8 +320,9 @@ class PlainCall:
         self._lane.live.discard(self)
 
     def abandon(self) -> None:
-        """The server stops and waits no longer."""
-        self._give_up(500)
+        """The server stops and waits no longer; one that is admitted in this moment ends as if its client had left."""
+        self.disconnected = self.disconnected or self._passed is None
+        self._give_up(INTERNAL_ERROR.status)
 
     def _fail(self, error: Exception) -> None:
         """A fault of ours: not billed, but told."""

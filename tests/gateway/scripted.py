@@ -95,12 +95,15 @@ async def scripted(
     act: Act, *, most: int = 100, server_tls: ssl.SSLContext | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Scripted]:
     """A server that does `act` on each connection, then closes it."""
+    under_way: list[tuple[asyncio.Future[None], asyncio.StreamWriter]] = []
     upstream = Scripted(Pool(guarded_socket(), most=most, tls=tls), scheme="https" if server_tls else "http")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream.talks += 1
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await act(Talk(upstream.talks, reader, writer))
+        acting = asyncio.ensure_future(act(Talk(upstream.talks, reader, writer)))
+        under_way.append((acting, writer))
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await acting
         writer.close()
         with suppress(ConnectionError, ssl.SSLError):
             await writer.wait_closed()
@@ -112,7 +115,11 @@ async def scripted(
     finally:
         await upstream.pool.close()
         server.close()
-        await asyncio.sleep(0.02)  # its connections notice
+        for acting, writer in under_way:
+            acting.cancel()
+            writer.transport.abort()
+        await asyncio.gather(*(acting for acting, _ in under_way), return_exceptions=True)
+        await asyncio.sleep(0.02)  # transports close in the loop's next turns
         await server.wait_closed()
 
 
