@@ -57,7 +57,7 @@ class Process:
             except OSError:
                 return False
 
-        wait_for(is_ready, within=30)
+        wait_for(is_ready, within=90)  # several start at once, on a machine that may be busy
         return self
 
     @property
