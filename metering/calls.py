@@ -252,17 +252,17 @@ class Settlement:
     ) -> "Settlement":
         """The settlement of an admission at `at_us` that passed, of one charge: with no units, nothing of it counts but the
         call itself. `tokens` of the day where they are not those that it asked for."""
-        if not admission.daily and not admission.weighted:
+        is_free = units == 0
+        weights = {w.name: (w.weight, 0) for w in admission.weighted if is_free and w.code in CORRECTED}
+        if not admission.daily and not weights:
             return cls(
                 admission.reservation, units, event, admission.version, admission.quota, admission.span_end_us,
                 admission.spend,
             )  # fmt: skip
-        is_free = units == 0
         held = [
             Settling(0 if is_free or isinstance(c.meter_id, str) else c.units if tokens is None else tokens)
             for c in admission.daily
         ]
-        weights = {w.name: (w.weight, 0) for w in admission.weighted if is_free and w.code in CORRECTED}
         return cls.of_all(
             admission, admission.reserved_at(at_us), [Settling(units, event), *held], at_us=at_us, weights=weights
         )  # fmt: skip

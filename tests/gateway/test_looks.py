@@ -21,6 +21,7 @@ from gateway.owners import OwnersShelf
 from gateway.routes import RouteTable
 from gateway.snapshot import Catalogue, Followed
 from keys.hashing import digest
+from keys.limits import CallLimits, ScopedWindow
 from keys.records import KeyRecord
 from keys.services import revoke_key
 from metering.admission import Target, admission
@@ -38,6 +39,12 @@ NOW = 1_790_000_000_123_456
 SPAN = Span(0, FOREVER_US, 7, "")
 BODY = b'{"key":"k"}'
 ASKED = Asked(Target(1, 2, 3, 1, Decimal(1)), Meter(pk=3, slug="calls", decimals=0))
+OF_UNITS = CallLimits(
+    everywhere=(
+        ScopedWindow("units:calls", 60, 9_000, "units", "unit_rate_limited", 3),
+        ScopedWindow("model:7", 60, 9, "calls", "model_rate_limited"),
+    )
+)
 sizes = st.integers(1, 2**32 - 1)
 windows = st.lists(st.tuples(st.sampled_from([1, 60, 86_400]), sizes), max_size=3).map(tuple)
 METERS = [None, *(Meter(pk=3, slug="calls", decimals=decimals) for decimals in range(10))]
@@ -51,15 +58,21 @@ def make_look(known: KeyRecord, span: Span = SPAN, asked: Asked = ASKED, key: by
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(
     windows=windows, key_windows=windows.map(lambda found: found[:1]), meter=st.sampled_from(METERS), quota=st.none() | st.integers(0, 2**53 - 1),
-    units=st.integers(0, 1000), name=st.text(max_size=9), used=st.integers(1000, 2**53 - 1),
-    states=st.lists(st.tuples(st.integers(0, 2**32 - 2), st.integers(0, 90_000)), min_size=4, max_size=4),
+    units=st.integers(0, 1000), limits=st.sampled_from([None, OF_UNITS]), name=st.text(max_size=9), used=st.integers(1000, 2**53 - 1),
+    states=st.lists(st.tuples(st.integers(0, 2**32 - 2), st.integers(0, 90_000)), min_size=6, max_size=6),
 )  # fmt: skip
 def test_the_text_is_that_of_the_general_form(
-    windows: Any, key_windows: Any, meter: Meter | None, quota: int | None, units: int, name: str, used: int,
+    windows: Any, key_windows: Any, meter: Meter | None, quota: int | None, units: int,
+    limits: CallLimits | None, name: str, used: int,
     states: list[tuple[int, int]],
 ) -> None:  # fmt: skip
     known = replace(
-        record(), windows=windows, key_windows=key_windows, organization_name=name, key_name="100%d"
+        record(),
+        windows=windows,
+        key_windows=key_windows,
+        limits=limits,
+        organization_name=name,
+        key_name="100%d",
     )
     span = replace(SPAN, quotas=() if quota is None else ((3, quota),))
     used = used if quota is None else min(used, quota)

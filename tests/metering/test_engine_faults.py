@@ -201,7 +201,7 @@ def test_wrong_arguments_move_nothing_or_everything(engine: Engine, name: str, w
 def test_a_batch_is_checked_whole_before_its_first_write(engine: Engine) -> None:
     call = track_call(SHARD, [reported("one"), reported("two")])
     args = list(call.args)
-    args[7] = "many"  # the units of the second event
+    args[8] = "many"  # the units of the second event
     before = everything(engine.client)
     with pytest.raises(redis.ResponseError):
         engine.client.eval(call.script.source, len(call.keys), *call.keys, *args)

@@ -17,6 +17,7 @@ from core.redis_layout import stream_key
 from core.redis_loop import LoopPipeline, pack
 from gateway.headers import encoded
 from gateway.recorder import Recorder
+from keys.limits import CallLimits, ScopedWindow
 from keys.records import KeyRecord
 from metering.admission import Outcome, Target, admission, call_event
 from metering.answers import admitted_headers
@@ -24,7 +25,7 @@ from metering.calls import Admitted, NoState, Refused, Settlement, Stale
 from metering.engine import AsyncEngine
 from metering.prepared import Passed, PreparedCall, PreparedCalls
 from metering.prepared_parts import cut, nonce_text
-from metering.script_calls import Call, admit_call, parse_admission, settle_call
+from metering.script_calls import Call, admit_call, parse_admission, settle_call, window_rules
 from metering.scripts import script
 from plans.cap_table import MeterTable, Segment, SpendLimit
 from plans.door import FOREVER_US, Span
@@ -32,6 +33,7 @@ from tests.metering.engine_kit import METER, ORG, SHARD, counters, open_organiza
 
 CAP = SpendLimit(1_000_000, (MeterTable(METER, (Segment(0, 0, 10**6, 1),)),))
 NOW = 1_790_000_000_123_456
+OF_ROUTES = CallLimits(everywhere=(ScopedWindow("route:9", 90, 7, "calls", "route_rate_limited"),))
 nonces = st.integers(2 ** (NONCE_BITS - 1), 2**NONCE_BITS - 1)
 sizes = st.integers(1, 2**32 - 1)
 windows = st.lists(st.tuples(st.sampled_from([1, 60, 90, 3600, 86_400]), sizes), max_size=3).map(tuple)
@@ -57,7 +59,7 @@ TARGET = Target(1, 2, METER, 1, Decimal(1))
 records = st.builds(
     make_record, key_id=sizes, mode=st.sampled_from(["live", "test"]), organization_id=sizes, shard=st.integers(0, 63),
     version=st.integers(0, 2**53 - 1), windows=windows, key_windows=windows.map(lambda found: found[:1]),
-    concurrency=st.integers(-1, 1000),
+    concurrency=st.integers(-1, 1000), limits=st.sampled_from([None, OF_ROUTES]),
 )  # fmt: skip
 spans = st.builds(
     make_span, start_us=st.integers(0, NOW), end_us=st.integers(NOW + 1, FOREVER_US), period_id=sizes,
@@ -116,13 +118,13 @@ def test_prepared_events_are_the_general_ones(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(
     record=records, span=spans, nonce=nonces, is_packed=st.booleans(), used=st.integers(0, 2**53 - 1),
-    states=st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 90_000)), min_size=4, max_size=4),
+    states=st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 90_000)), min_size=5, max_size=5),
 )  # fmt: skip
 def test_prepared_headers_are_the_general_ones(
     record: KeyRecord, span: Span, nonce: int, is_packed: bool, used: int, states: list[tuple[int, int]]
 ) -> None:
     prepared = PreparedCall(record, span, TARGET)
-    count = len(record.windows) + len(record.key_windows)
+    count = len(window_rules(prepared.request))
     numbers = [n for state in states[:count] for n in state]
     table = [b"OK", NOW, b"epoch", b"", -1, 0, 1, used, *numbers]
     packed_reply = struct.pack(f">{2 + len(numbers)}Q", NOW, used, *numbers) + b"epoch"

@@ -1,6 +1,7 @@
 """What a connection may still do, and what it is charged: quotas to the message, changes, parts."""
 
 import threading
+import time
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -9,12 +10,16 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close
 
-from core.clock import now
+from core.clock import now, to_micros
+from core.redis import usage_redis as usage_client
+from core.redis_layout import usage_key
 from keys.services import issue_key, revoke_key
+from metering.calls import day_name
 from metering.drain import drain_all
 from metering.models import UsageEvent
 from plans.caps import set_cap
-from plans.models import CapSide, Route
+from plans.daily_tokens import set_daily_tokens
+from plans.models import CapSide, Meter, Route
 from plans.suspension import suspend_organization
 from tests.gateway.kit import Customer, wait_for
 from tests.gateway.websocket.kit import Sockets, closed, counted, held
@@ -183,6 +188,42 @@ def with_at_once(sockets: Sockets, calls: int) -> Customer:
     priced = component(sockets.routes["line/*"].meter, model="per_unit", unit_price=Decimal("0.01"))
     put_on(customer.organization, version_of(priced, concurrency=calls))
     return customer
+
+
+@pytest.mark.parametrize("path", ["line/echo", "ask/echo"])
+def test_a_connection_keeps_its_place_among_a_routes_open_calls(sockets: Sockets, path: str) -> None:
+    customer = sockets.customer()
+    route = sockets.routes[path.partition("/")[0] + "/*"]
+    limit = {"scope": "route", "route": route, "calls": 1, "measure": "concurrency", "window_seconds": 0}
+    priced = component(route.meter, model="per_unit", unit_price=Decimal("0.01"))
+    put_on(customer.organization, version_of(priced, limits=(limit,)))
+    with sockets.open(customer, path) as ws:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 5:  # longer than two parts
+            ws.send("x")
+            assert ws.recv(timeout=5) == "x"
+            time.sleep(0.2)
+        answer = sockets.refused(customer, path)
+        assert (answer.status_code, b"route_concurrency_limited" in (answer.body or b"")) == (429, True)
+    wait_for(lambda: held(customer) == 0)
+    with sockets.open(customer, path) as ws:
+        ws.send("x")
+        assert ws.recv(timeout=5) == "x"
+
+
+def test_messages_that_are_tokens_end_with_the_day(sockets: Sockets) -> None:
+    customer = sockets.customer()
+    route = sockets.routes["ask/*"]
+    Meter.objects.filter(pk=route.meter_id).update(unit="token")
+    set_daily_tokens(organization=customer.organization, tokens=6, reason="agreed", by=None, at=now())
+    with sockets.open(customer, "ask/silent") as ws:
+        for _ in range(8):
+            ws.send("x")
+        assert closed(ws) == Close(1008, "daily_token_limit_reached")
+    wait_for(lambda: held(customer) == 0)
+    day = day_name(to_micros(now()))
+    name = usage_key(customer.organization.shard, customer.organization.pk, "live", day)
+    assert usage_client().hgetall(name) == {b"0": b"6", b"r0": b"0"}
 
 
 def test_a_cap_ends_a_connection_before_the_message_that_would_pass_it(sockets: Sockets) -> None:
