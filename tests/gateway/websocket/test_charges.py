@@ -21,6 +21,7 @@ from plans.caps import set_cap
 from plans.daily_tokens import set_daily_tokens
 from plans.models import CapSide, Meter, Route
 from plans.suspension import suspend_organization
+from plans.versions import raise_version
 from tests.gateway.kit import Customer, wait_for
 from tests.gateway.websocket.kit import Sockets, closed, counted, held
 from tests.plans.price_kit import component, put_on, version_of
@@ -224,6 +225,29 @@ def test_messages_that_are_tokens_end_with_the_day(sockets: Sockets) -> None:
     day = day_name(to_micros(now()))
     name = usage_key(customer.organization.shard, customer.organization.pk, "live", day)
     assert usage_client().hgetall(name) == {b"0": b"6", b"r0": b"0"}
+
+
+def test_calls_at_once_of_a_key_hold_through_the_parts_of_a_connection(sockets: Sockets) -> None:
+    customer = sockets.customer()
+    one_each = {"scope": "key", "calls": 1, "measure": "concurrency", "window_seconds": 0}
+    meter = sockets.routes["live/*"].meter
+    put_on(
+        customer.organization,
+        version_of(component(meter, unit_price=Decimal("0.01")), windows=((60, 100),), limits=[one_each]),
+    )
+    other = issue_key(organization=customer.organization, name="other", mode="live", by=None, at=now())
+    with sockets.open(customer, "live/echo") as ws, sockets.open(customer, "line/echo", key=other.clear):
+        for _ in range(2):
+            ws.send("x")
+            assert ws.recv(timeout=5) == "x"
+            answer = sockets.refused(customer, "line/echo")
+            assert b"key_concurrency_limited" in (answer.body or b"")
+            settled = len(customer.events())
+            raise_version(customer.organization)  # a change: the connection goes on as another part
+            wait_for(lambda: len(customer.events()) > settled)  # noqa: B023 - asked at once
+    wait_for(lambda: held(customer) == 0)
+    with sockets.open(customer, "line/echo"):
+        assert held(customer) == 1
 
 
 def test_a_cap_ends_a_connection_before_the_message_that_would_pass_it(sockets: Sockets) -> None:
