@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from statistics import median
 
-from benchmarks.load import Load, load
+from benchmarks.load import CONNECTIONS, Load, load
 from deploy.local.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,13 +42,14 @@ class Target:
     headers: dict[str, str]
     pid: int
     body: str = ""
+    connections: int = CONNECTIONS
     rounds: list[Load] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)  # microseconds of the server's processes a call, by round
 
     def run(self, seconds: float) -> None:
         """One round under full load."""
         before = cpu_seconds(self.pid)
-        done = load(self.url, self.headers, seconds, body=self.body)
+        done = load(self.url, self.headers, seconds, body=self.body, connections=self.connections)
         self.rounds.append(done)
         self.cpu.append((cpu_seconds(self.pid) - before) / done.count * 1_000_000)
 

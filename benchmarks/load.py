@@ -28,16 +28,18 @@ class CallsFailed(Exception):
     """Some answers were not 2xx: the figures would mean something else."""
 
 
-def load(url: str, headers: dict[str, str], seconds: float, *, body: str = "") -> Load:
+def load(
+    url: str, headers: dict[str, str], seconds: float, *, body: str = "", connections: int = CONNECTIONS
+) -> Load:
     """Call it as fast as it answers; with a body by POST. Raises CallsFailed."""
     if wrk := shutil.which("wrk"):
-        return _by_wrk(wrk, url, headers, seconds, body)
-    return asyncio.run(_by_clients(url, headers, seconds, body))
+        return _by_wrk(wrk, url, headers, seconds, body, connections)
+    return asyncio.run(_by_clients(url, headers, seconds, body, connections))
 
 
-def _by_wrk(wrk: str, url: str, headers: dict[str, str], seconds: float, body: str = "") -> Load:
+def _by_wrk(wrk: str, url: str, headers: dict[str, str], seconds: float, body: str, connections: int) -> Load:
     lines = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency", *lines]
+    command = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *lines]
     with NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f"wrk.method, wrk.body = 'POST', [[{body}]]" if body else "")
         script.flush()
@@ -58,7 +60,7 @@ def _percentile(output: str, share: int) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-async def _by_clients(url: str, headers: dict[str, str], seconds: float, body: str = "") -> Load:
+async def _by_clients(url: str, headers: dict[str, str], seconds: float, body: str, connections: int) -> Load:
     parts, times = urlsplit(url), list[float]()
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     first = f"{'POST' if body else 'GET'} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{lines}"
@@ -66,7 +68,7 @@ async def _by_clients(url: str, headers: dict[str, str], seconds: float, body: s
     request = f"{first}{length}\r\n{body}".encode()
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
+        for _ in range(connections):
             group.create_task(
                 _client(parts.hostname or "", parts.port or 80, request, started + seconds, times)
             )

@@ -29,7 +29,7 @@ from metering.script_calls import Call, admit_call, settle_call
 from metering.scripts import script
 from plans.cap_table import LARGEST_CAP_MINOR, MeterTable, Segment, SpendLimit
 
-SHARD, CALLS, AT_ONCE = 63, 20_000, 64
+SHARD, CALLS, AT_ONCE = 63, 8_000, 64
 ORGANIZATION = secrets.randbelow(2**40)
 FOREVER = 9_000_000_000_000_000
 

@@ -5,6 +5,7 @@ import os
 from contextlib import ExitStack
 
 from benchmarks.kit import Target, sell, serving_gateway, serving_upstream, sign_up, take_turns, tell
+from benchmarks.load import CONNECTIONS
 
 
 def measure(seconds: float) -> None:
@@ -16,7 +17,11 @@ def measure(seconds: float) -> None:
         targets = []
         for number in (1, 2):
             url, pid = stack.enter_context(serving_gateway(workers=number))
-            targets.append(Target(f"gateway_{number}_workers", f"{url}/workers/answer", bearer, pid))
+            target = Target(f"gateway_{number}_workers", f"{url}/workers/answer", bearer, pid)
+            target.connections = (
+                number * CONNECTIONS
+            )  # as many for each worker: the fewer, the less is sent at once
+            targets.append(target)
         take_turns(targets, seconds)
     one, two = targets
     for target in targets:
