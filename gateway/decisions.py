@@ -8,8 +8,8 @@ from core.clock import from_micros
 from gateway.owners import OwnersShelf
 from gateway.routes import RouteEntry, RouteTable
 from keys.records import KeyRecord
-from metering.admission import Target, admission
-from metering.answers import Refusal, counted_by, limited, scope_of
+from metering.admission import Target, admission, not_entitled
+from metering.answers import KEY_EXPIRED, Refusal, counted_by, limited, scope_of
 from metering.calls import Admitted, Refused
 from metering.scoped import never_fits
 from metering.script_calls import Call
@@ -74,6 +74,17 @@ class Desk:
             )
             self._prepared[key_hash, id(asked)] = found
         return found
+
+
+def not_entitled_to(record: KeyRecord, asked: Asked, at_us: int) -> Refusal | None:
+    """401 or 403 by the record; a question that names no product is about the key alone."""
+    if not asked.product:
+        return KEY_EXPIRED if record.is_expired(at_us) else None
+    route = asked.route
+    return not_entitled(
+        record, product=asked.product, route=route.public_id if route else "",
+        feature=route.required_feature if route else "", at_us=at_us,
+    )  # fmt: skip
 
 
 def refused(refusal: Refusal) -> dict[str, Any]:

@@ -1,25 +1,31 @@
 """Questions that are asked again and again: who asked, what was named, the script's call and the answer, made ready.
 
-A question is known by its body, byte for byte. What was made ready from it holds as long as its key's record, the route table and
-the owner's shelf are the ones that it was made from, and while the record's span lasts.
+A question is known by its body, byte for byte, and otherwise by what it means. What was made ready from it holds as long as its key's
+record, the route table and the owner's shelf are the ones that it was made from, and while the record's span lasts.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from core.redis_loop import pack
 from gateway.caller import Callers
-from gateway.decisions import Asked, allowed, in_units, refused_after
+from gateway.decisions import Asked, allowed, in_units, not_entitled_to, refused_after, standing
 from gateway.headers import RawHeaders
 from gateway.owners import OwnersShelf, owner_fault
+from gateway.questions import BadQuestion, Question, parse_question
 from gateway.routes import RouteTable
 from gateway.snapshot import Catalogue, Followed
+from keys.hashing import digest, is_well_formed
 from keys.records import KeyRecord
+from metering.admission import admission
+from metering.answers import Refusal
 from metering.calls import Admission, Admitted, QuotaState, Refused, WindowState
 from metering.prepared_parts import MARK_ID, MARK_NUMBER, MARK_TEXT_VALUE, escaped, split_at
-from metering.script_calls import admitted_numbers, parse_admission, window_rules
+from metering.scoped import never_fits
+from metering.script_calls import admitted_numbers, window_rules
 from metering.verifying import look_call
 from plans.door import Span
 
@@ -32,7 +38,7 @@ class Look:
     """One question's call, and the text of its answer."""
 
     __slots__ = (
-        "_limits", "_numbers", "_quota", "_template", "_units", "asked", "command", "end_us", "key_hash", "known", "record",
+        "_limits", "_numbers", "_parse", "_quota", "_template", "_units", "asked", "command", "end_us", "key_hash", "known", "record",
         "request", "start_us",
     )  # fmt: skip
 
@@ -52,6 +58,7 @@ class Look:
             self.end_us = min(self.end_us, record.expires_at_us)
         call = look_call(request)
         self.command = pack(("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args))
+        self._parse = call.parse
         self._numbers = admitted_numbers(request).unpack_from
         self._limits = [(w.limit, w.weight) for w in window_rules(request)]
         self._quota, self._units = request.quota, request.units
@@ -74,14 +81,16 @@ class Look:
                 values += (in_units(self._quota - used, meter).encode(), reset)
         return self._template % (*values, request_id.encode())
 
-    def write_refused(self, answer: Refused, request_id: str) -> bytes:
-        """The answer where it would not."""
-        return orjson.dumps(refused_after(answer, self.known, self.asked.meter) | {"request_id": request_id})
-
-    def read_refused(self, reply: Any) -> Refused | None:
-        """Whether this reply is a refusal; others are for the general way."""
-        answer = parse_admission(self.request, reply)
-        return answer if isinstance(answer, Refused) else None
+    def write_unusual(self, reply: Any, request_id: str) -> bytes | None:
+        """The answer where it would not, or where the script took its long way; None: ask in the general way."""
+        answer, meter = self._parse(reply).answer, self.asked.meter
+        if isinstance(answer, Refused):
+            document = refused_after(answer, self.known, meter)
+        elif isinstance(answer, Admitted):
+            document = allowed(answer, self.known, meter)
+        else:  # with a newer record, or in another span
+            return None
+        return orjson.dumps(document | {"request_id": request_id})
 
     def _cut(self) -> bytes:
         """The answer's text with gaps, cut out of what the general form says of marks."""
@@ -113,36 +122,34 @@ class Look:
         return template
 
 
-class Looks:
-    """What one worker has made ready, by the bodies of the questions; and the headers of owners that may ask."""
+LookUp = Callable[[Question], Asked | Refusal]
 
-    def __init__(self, catalogue: Catalogue, callers: Callers, shelf: Followed[OwnersShelf]) -> None:
+
+class Looks:
+    """What one worker has made ready: by the bodies of questions, and by what they mean; and the headers of owners that may ask."""
+
+    def __init__(
+        self, catalogue: Catalogue, callers: Callers, shelf: Followed[OwnersShelf], *, look_up: LookUp
+    ) -> None:
+        """`look_up` says what a question names, or raises BadQuestion."""
         self._catalogue, self._callers, self._shelf = catalogue, callers, shelf
+        self._look_up = look_up
         self._table: RouteTable | None = None
         self._value: OwnersShelf | None = None
-        self._looks: dict[bytes, Look] = {}
+        self._by_body: dict[bytes, Look] = {}
+        self._by_meaning: dict[tuple[Any, ...], Look] = {}
         self._owners: set[bytes] = set()
 
     def find(self, body: bytes) -> Look | None:
-        """What was made ready from this question and still holds."""
+        """What is ready for this question, or is made ready now; None for questions that the general way has to answer."""
         self._clear_unless_same()
-        look = self._looks.get(body)
-        if (
-            look is not None
-            and self._callers.find_fresh(look.key_hash) is look.record
-            and look.start_us <= time.time_ns() // 1000 < look.end_us
-        ):
-            return look
-        return None
-
-    def remember(self, body: bytes, look: Look) -> None:
-        """Keep it for the next time; who came first leaves when the room is full."""
-        self._clear_unless_same()
-        if len(body) > LONGEST_BODY:
-            return
-        if len(self._looks) >= ROOM and body not in self._looks:
-            del self._looks[next(iter(self._looks))]
-        self._looks[body] = look
+        at_us = time.time_ns() // 1000
+        look = self._by_body.get(body)
+        if look is None or not self._holds(look, at_us):
+            look = self._make(body, at_us)
+            if look is not None and len(body) <= LONGEST_BODY:
+                _keep(self._by_body, body, look)
+        return look
 
     def may_ask(self, authorization: bytes) -> bool:
         """Whether this header opens the door for questions; False says nothing."""
@@ -156,9 +163,51 @@ class Looks:
             self._owners.add(authorization)
         return True
 
+    def _holds(self, look: Look, at_us: int) -> bool:
+        is_same = self._callers.find_fresh(look.key_hash) is look.record
+        return is_same and look.start_us <= at_us < look.end_us
+
+    def _make(self, body: bytes, at_us: int) -> Look | None:
+        if not self._catalogue.is_loaded or not self._shelf.is_loaded:
+            return None
+        try:
+            question = parse_question(body)
+            if question.charge or not is_well_formed(question.key):
+                return None
+            key_hash = digest(question.key)
+            record = self._callers.find_fresh(key_hash)
+            asked = self._look_up(question)
+        except BadQuestion:
+            return None
+        if record is None or isinstance(asked, Refusal) or not_entitled_to(record, asked, at_us):
+            return None
+        span = record.span_at(at_us)
+        return None if span is None else self._ready(key_hash, record, span, asked, at_us)
+
+    def _ready(self, key_hash: bytes, record: KeyRecord, span: Span, asked: Asked, at_us: int) -> Look | None:
+        """Questions that mean the same share what is ready: paths of one route, addresses of many clients."""
+        target = asked.target
+        meaning = (key_hash, target.route_id, target.meter_id, target.units, asked.product, asked.reason)
+        look = self._by_meaning.get(meaning)
+        if look is None or not self._holds(look, at_us):
+            request = admission(record, span, target, nonce=0)  # nothing is reserved that a nonce would name
+            if never_fits(request):
+                return None
+            look = Look(key_hash, record, span, asked, request, standing(record, span))
+            _keep(self._by_meaning, meaning, look)
+        return look
+
     def _clear_unless_same(self) -> None:
         table, value = self._catalogue.value, self._shelf.value
         if table is not self._table or value is not self._value:
             self._table, self._value = table, value
-            self._looks.clear()
+            self._by_body.clear()
+            self._by_meaning.clear()
             self._owners.clear()
+
+
+def _keep(room: dict[Any, Look], name: Any, look: Look) -> None:
+    """Put into a bounded room; who came first leaves."""
+    if len(room) >= ROOM and name not in room:
+        del room[next(iter(room))]
+    room[name] = look

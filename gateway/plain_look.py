@@ -96,14 +96,12 @@ class PlainLook(PlainCall):
             return
         try:
             request_id = self.request_id
-            if type(reply) is bytes:
-                text = look.write(reply, request_id)
-            elif refused := look.read_refused(reply):
-                text = look.write_refused(refused, request_id)
-            else:  # with a newer record, or in another span
+            is_usual = type(reply) is bytes
+            text = look.write(reply, request_id) if is_usual else look.write_unusual(reply, request_id)
+            if text is None:
                 self._protocol.start_over(self)
-                return
-            self._write_look(text)
+            else:
+                self._write_look(text)
         except Exception as error:
             log.exception("look_failed", error=type(error).__name__)
             self._protocol.cut()

@@ -52,19 +52,23 @@ def invalid(field: str, what: str) -> BadQuestion:
     )
 
 
-async def read_question(headers: RawHeaders, receive: Receive) -> tuple[Question, bytes]:
-    """The question in a request, and the body that it came in. Raises BadQuestion."""
+async def read_question(headers: RawHeaders, receive: Receive) -> Question:
+    """The question in a request. Raises BadQuestion."""
     media_type = (find_header(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
         raise BadQuestion(_MEDIA_TYPE)
-    text = await _read_body(receive)
+    return parse_question(await _read_body(receive))
+
+
+def parse_question(text: bytes) -> Question:
+    """The question in a body. Raises BadQuestion."""
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise BadQuestion(_NOT_JSON) from None
     if not isinstance(body, dict):
         raise BadQuestion(_NOT_JSON)
-    return _question(body), text
+    return _question(body)
 
 
 async def _read_body(receive: Receive) -> bytes:

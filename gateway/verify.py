@@ -13,9 +13,19 @@ import structlog
 
 from core.ids import event_id, new_nonce
 from gateway.caller import Callers, Refused
-from gateway.decisions import Asked, Decided, Desk, allowed, facts, refused, refused_after, standing
+from gateway.decisions import (
+    Asked,
+    Decided,
+    Desk,
+    allowed,
+    facts,
+    not_entitled_to,
+    refused,
+    refused_after,
+    standing,
+)
 from gateway.headers import RawHeaders
-from gateway.looks import Look, Looks
+from gateway.looks import Looks
 from gateway.owners import OwnersShelf, owner_fault
 from gateway.problems import NOT_FOUND, method_not_allowed
 from gateway.proxy import Receive, Send
@@ -25,8 +35,8 @@ from gateway.routes import RouteEntry
 from gateway.snapshot import Catalogue, Followed
 from keys.records import KeyRecord
 from metering import calls, script_calls
-from metering.admission import ATTEMPTS, Target, admission, not_entitled
-from metering.answers import INVALID_KEY, KEY_EXPIRED, LARGER_THAN_LIMIT, METERING_UNAVAILABLE, Refusal
+from metering.admission import ATTEMPTS, Target, admission
+from metering.answers import INVALID_KEY, LARGER_THAN_LIMIT, METERING_UNAVAILABLE, Refusal
 from metering.events import Event
 from metering.measuring import Unmeasurable, measure
 from metering.scoped import never_fits
@@ -46,7 +56,7 @@ class Verifier:
     def __init__(self, catalogue: Catalogue, callers: Callers, shelf: Followed[OwnersShelf]) -> None:
         self.catalogue, self.callers, self.shelf = catalogue, callers, shelf
         self._desk = Desk()
-        self.looks = Looks(catalogue, callers, shelf)
+        self.looks = Looks(catalogue, callers, shelf, look_up=self._look_up)
 
     async def answer(
         self, headers: RawHeaders, method: str, receive: Receive, send: Send, *, recorder: Recorder, request_id: str
@@ -57,8 +67,8 @@ class Verifier:
         if method != "POST":
             return method_not_allowed(("POST",))
         try:
-            question, body = await read_question(headers, receive)
-            document = await self._answer(question, body, recorder, request_id)
+            question = await read_question(headers, receive)
+            document = await self._answer(question, recorder, request_id)
         except BadQuestion as error:
             return error.refusal
         if isinstance(document, Refusal):
@@ -67,7 +77,7 @@ class Verifier:
         return None
 
     async def _answer(
-        self, question: Question, body: bytes, recorder: Recorder, request_id: str
+        self, question: Question, recorder: Recorder, request_id: str
     ) -> dict[str, Any] | Refusal:
         if not self.catalogue.is_loaded or not self.shelf.is_loaded:
             return METERING_UNAVAILABLE
@@ -78,20 +88,17 @@ class Verifier:
         asked = self._look_up(question)
         if isinstance(asked, Refusal):
             return refused(asked) | facts(record)
-        if _not_entitled(record, asked):
+        if not_entitled_to(record, asked, _now_us()):
             try:
                 record = await self.callers.at_most_a_second_old(key_hash, record)
             except Refused as error:
                 return error.refusal if error.refusal.status == 503 else refused(error.refusal)
-            if refusal := _not_entitled(record, asked):
+            if refusal := not_entitled_to(record, asked, _now_us()):
                 if question.charge:
                     _count(recorder, record, refusal)
                 return refused(refusal) | facts(record)
         inquiry = _Inquiry(question, asked, key_hash, record, request_id)
-        document = await inquiry.run(self.callers, recorder, self._desk)
-        if inquiry.decided is not None:
-            self.looks.remember(body, inquiry.decided)
-        return document
+        return await inquiry.run(self.callers, recorder, self._desk)
 
     def _look_up(self, question: Question) -> Asked | Refusal:
         """What the question names, remembered. Raises BadQuestion."""
@@ -167,7 +174,6 @@ class _Inquiry:
     key_hash: bytes
     record: KeyRecord
     request_id: str
-    decided: Look | None = None  # of a look that was answered: the next one of the same question
 
     async def run(self, callers: Callers, recorder: Recorder, desk: Desk) -> dict[str, Any] | Refusal:
         at_us = time.time_ns() // 1000
@@ -185,7 +191,6 @@ class _Inquiry:
             verified = await recorder.engine.run(call)
             match verified.answer:
                 case calls.Admitted() | calls.Refused() as answer:
-                    self._keep(span, known)
                     return self._document(answer, known, is_known=verified.is_known)
                 case calls.Stale(now_us):
                     at_us = now_us
@@ -207,7 +212,7 @@ class _Inquiry:
         if record is None or record.revoked:
             return refused(INVALID_KEY)
         self.record = record
-        refusal = _not_entitled(record, self.asked)
+        refusal = not_entitled_to(record, self.asked, _now_us())
         return refused(refusal) | facts(record) if refusal else None
 
     def _call(self, span: Span, desk: Desk) -> tuple[script_calls.Call[Verified], dict[str, Any], bool]:
@@ -219,11 +224,6 @@ class _Inquiry:
         request = admission(self.record, span, self.asked.target, nonce=nonce)
         call = charge_call(request, Charge(self._event(request, nonce)))
         return call, standing(self.record, span), never_fits(request)
-
-    def _keep(self, span: Span, known: dict[str, Any]) -> None:
-        if not self.question.charge:
-            request = admission(self.record, span, self.asked.target, nonce=0)
-            self.decided = Look(self.key_hash, self.record, span, self.asked, request, known)
 
     def _event(self, request: calls.Admission, nonce: int) -> Event:
         target, record = self.asked.target, self.record
@@ -253,16 +253,8 @@ class _Inquiry:
         return charged | {"units": units, "event_id": str(answer.event_id)}
 
 
-def _not_entitled(record: KeyRecord, asked: Asked) -> Refusal | None:
-    """401 or 403 by the record; a question that names no product is about the key alone."""
-    at_us = time.time_ns() // 1000
-    if not asked.product:
-        return KEY_EXPIRED if record.is_expired(at_us) else None
-    route = asked.route
-    return not_entitled(
-        record, product=asked.product, route=route.public_id if route else "",
-        feature=route.required_feature if route else "", at_us=at_us,
-    )  # fmt: skip
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _count(recorder: Recorder, record: KeyRecord, refusal: Refusal) -> None:

@@ -18,13 +18,15 @@ from gateway.caller import Callers
 from gateway.decisions import Asked, allowed, standing
 from gateway.looks import LONGEST_BODY, Look, Looks
 from gateway.owners import OwnersShelf
+from gateway.problems import NOT_FOUND
 from gateway.routes import RouteTable
 from gateway.snapshot import Catalogue, Followed
-from keys.hashing import digest
+from keys.hashing import digest, make_key
 from keys.limits import CallLimits, ScopedWindow
 from keys.records import KeyRecord
 from keys.services import revoke_key
 from metering.admission import Target, admission
+from metering.answers import Refusal
 from metering.calls import Admitted
 from metering.script_calls import window_rules
 from metering.verifying import look_call
@@ -37,7 +39,6 @@ from tests.gateway.test_verify import OWNER, PATH, ask, decision, send
 USUAL, GENERAL = "keep-alive", "X-Unusual, keep-alive"
 NOW = 1_790_000_000_123_456
 SPAN = Span(0, FOREVER_US, 7, "")
-BODY = b'{"key":"k"}'
 ASKED = Asked(Target(1, 2, 3, 1, Decimal(1)), Meter(pk=3, slug="calls", decimals=0))
 OF_UNITS = CallLimits(
     everywhere=(
@@ -87,11 +88,16 @@ def test_the_text_is_that_of_the_general_form(
     assert look.write(reply, "req_1") == orjson.dumps(general)
 
 
+KEY = make_key("live")
+BODY = orjson.dumps({"key": KEY})
+
+
 class Records(Callers):
     """A cache that a test fills."""
 
-    def put(self, key_hash: bytes, known: KeyRecord, *, age_s: float = 0) -> None:
-        self._records[key_hash] = (time.monotonic() - age_s, known)
+    def put(self, known: KeyRecord, *, age_s: float = 0) -> KeyRecord:
+        self._records[digest(KEY)] = (time.monotonic() - age_s, known)
+        return known
 
 
 @pytest.fixture
@@ -99,78 +105,115 @@ def callers() -> Records:
     return Records()
 
 
+def make_looks(callers: Records, asked: Asked | Refusal = ASKED) -> Looks:
+    catalogue, shelf = Catalogue(), Followed(OwnersShelf, OwnersShelf())
+    catalogue.is_loaded = shelf.is_loaded = True
+    return Looks(catalogue, callers, shelf, look_up=lambda question: asked)
+
+
 @pytest.fixture
 def looks(callers: Records) -> Looks:
-    return Looks(Catalogue(), callers, Followed(OwnersShelf, OwnersShelf()))
+    return make_looks(callers)
 
 
-def test_a_question_is_found_by_its_body_alone(looks: Looks, callers: Records) -> None:
-    known = record()
-    callers.put(b"hash", known)
-    look = make_look(known)
-    looks.remember(BODY, look)
+OPEN = replace(record(), spans=(SPAN,))
 
+
+def test_questions_that_mean_the_same_share_what_is_ready(looks: Looks, callers: Records) -> None:
+    callers.put(OPEN)
+    look = looks.find(BODY)
+
+    assert look is not None
+    assert look.record is OPEN
     assert looks.find(BODY) is look
-    assert looks.find(BODY + b" ") is None
+    assert looks.find(orjson.dumps({"key": KEY, "address": "192.0.2.1"})) is look
 
 
-def test_another_or_an_outlived_record_makes_it_void(looks: Looks, callers: Records) -> None:
-    known = record()
-    looks.remember(BODY, make_look(known))
-    assert looks.find(BODY) is None
-    callers.put(b"hash", record())
-    assert looks.find(BODY) is None
-    callers.put(b"hash", known, age_s=61)
-    assert looks.find(BODY) is None
-    callers.put(b"hash", replace(known, revoked=True))
-    assert looks.find(BODY) is None
+def test_another_record_makes_it_void(looks: Looks, callers: Records) -> None:
+    callers.put(OPEN)
+    first = looks.find(BODY)
+    newer = callers.put(replace(OPEN, version=2))
+    second = looks.find(BODY)
+
+    assert first is not second
+    assert second is not None
+    assert second.record is newer
 
 
-def test_the_end_of_a_span_or_of_the_key_makes_it_void(looks: Looks, callers: Records) -> None:
-    at_us = time.time_ns() // 1000
-    for known, span in [
-        (record(), replace(SPAN, end_us=at_us)),
-        (record(), replace(SPAN, start_us=at_us + 60_000_000)),
-        (replace(record(), expires_at_us=at_us), SPAN),
-    ]:
-        callers.put(b"hash", known)
-        looks.remember(BODY, make_look(known, span))
-        assert looks.find(BODY) is None
-
-
-def test_another_catalogue_or_shelf_makes_all_void(callers: Records) -> None:
-    catalogue, shelf = Catalogue(), Followed(OwnersShelf, OwnersShelf())
-    looks, known = Looks(catalogue, callers, shelf), record()
-    callers.put(b"hash", known)
-    looks.remember(BODY, make_look(known))
-    assert looks.find(BODY)
-    catalogue.value = RouteTable()
-    assert looks.find(BODY) is None
-    looks.remember(BODY, make_look(known))
-    assert looks.find(BODY)
-    shelf.value = OwnersShelf()
-    assert looks.find(BODY) is None
-
-
-def test_long_questions_are_read_each_time(looks: Looks, callers: Records) -> None:
-    known, body = record(), b"x" * (LONGEST_BODY + 1)
-    callers.put(b"hash", known)
-    looks.remember(body, make_look(known))
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"{}", orjson.dumps({"key": "nonsense"}), orjson.dumps({"key": KEY, "odd": "1"}),
+     orjson.dumps({"key": KEY, "meter": "calls", "charge": "1"}), orjson.dumps({"key": make_key("live")})],
+)  # fmt: skip
+def test_what_has_to_be_explained_or_charged_is_for_the_general_way(
+    looks: Looks, callers: Records, body: bytes
+) -> None:
+    callers.put(OPEN)
     assert looks.find(body) is None
 
 
-def test_the_room_is_bounded(looks: Looks, callers: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outlived_or_revoked_record_is_for_the_general_way(looks: Looks, callers: Records) -> None:
+    callers.put(OPEN)
+    assert looks.find(BODY)
+    callers.put(OPEN, age_s=61)
+    assert looks.find(BODY) is None
+    callers.put(replace(OPEN, revoked=True))
+    assert looks.find(BODY) is None
+
+
+def test_the_end_of_a_span_or_of_the_key_is_for_the_general_way(
+    looks: Looks, callers: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_us = NOW
+    monkeypatch.setattr("gateway.looks.time.time_ns", lambda: at_us * 1000)
+    callers.put(replace(OPEN, spans=(replace(SPAN, end_us=NOW + 5),)))
+    assert looks.find(BODY)
+    at_us += 5
+    assert looks.find(BODY) is None
+    callers.put(replace(OPEN, expires_at_us=at_us + 5))
+    assert looks.find(BODY)
+    at_us += 5
+    assert looks.find(BODY) is None
+
+
+def test_who_may_not_is_for_the_general_way(callers: Records) -> None:
+    callers.put(replace(OPEN, scopes=frozenset({"product:other"})))
+    assert make_looks(callers, replace(ASKED, product="places")).find(BODY) is None
+    assert make_looks(callers, NOT_FOUND).find(BODY) is None
+
+
+def test_a_call_that_is_larger_than_a_limit_is_for_the_general_way(
+    looks: Looks, callers: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers.put(OPEN)
+    monkeypatch.setattr("gateway.looks.never_fits", lambda request: True)
+    assert looks.find(BODY) is None
+
+
+def test_another_catalogue_or_shelf_makes_all_void(looks: Looks, callers: Records) -> None:
+    callers.put(OPEN)
+    first = looks.find(BODY)
+    looks._catalogue.value = RouteTable()
+    second = looks.find(BODY)
+    looks._shelf.value = OwnersShelf()
+    third = looks.find(BODY)
+
+    assert len({id(first), id(second), id(third)}) == 3
+
+
+def test_the_rooms_are_bounded(looks: Looks, callers: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.looks.ROOM", 2)
-    known = record()
-    callers.put(b"hash", known)
-    for number in range(3):
-        looks.remember(b"%d" % number, make_look(known))
-    assert [looks.find(b"%d" % number) is None for number in range(3)] == [True, False, False]
+    callers.put(OPEN)
+    for number in range(4):
+        assert looks.find(orjson.dumps({"key": KEY, "address": f"{number}"}))
+    assert looks.find(orjson.dumps({"key": KEY, "path": "/" + "a" * LONGEST_BODY, "product": "places"}))
+    assert [orjson.loads(body).get("address") for body in looks._by_body] == ["2", "3"]
+    assert len(looks._by_meaning) == 1
 
 
 def test_who_may_ask_is_remembered_only_for_this_shelf(callers: Records) -> None:
     shelf = Followed(OwnersShelf, OwnersShelf({digest("one"): True, digest("two"): False}))
-    looks = Looks(Catalogue(), callers, shelf)
+    looks = Looks(Catalogue(), callers, shelf, look_up=lambda question: ASKED)
     assert not looks.may_ask(b"Bearer one")  # nothing is known before the first reading
     shelf.is_loaded = True
     assert [looks.may_ask(b"Bearer " + key) for key in (b"one", b"two", b"three")] == [True, False, False]
