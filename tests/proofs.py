@@ -40,7 +40,7 @@ PROVED = (
         " slow readers {slow_readers}, memory +{slow_kb} kB; secrets in {searched_bytes} bytes of answers and logs: {leaks}",
     ),
     Figure(
-        "CHANGES", (f"{GATEWAY}/test_changes.py",),
+        "CHANGES", (f"{GATEWAY}/language/test_changes.py",),
         "{changes} changes, known to all of 4 workers after at most so many ms: revoked key {a_revoked_key_ms}, new key"
         " {a_new_key_ms}, suspension {a_suspension_ms}, cap {a_cap_ms}, route {a_route_ms}, price {a_price_ms}, model"
         " {a_model_ms}", 5,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,12 +15,12 @@ import pytest
 from core.clock import now
 from keys.services import revoke_key
 from plans.caps import set_cap
-from plans.models import CapSide, LanguageModel, ModelPrice, Route
+from plans.models import CapSide, ModelPrice
 from plans.suspension import suspend_organization
-from tests.examples.processes import Answer, Api, running
+from tests.examples.processes import Answer, Api
 from tests.factories import create_key, create_route
-from tests.gateway.kit import Process, Shop
-from tests.gateway.language.kit import Models, User, add_model, sell_models
+from tests.gateway.kit import Process, wait_for
+from tests.gateway.language.kit import Models, User, add_model
 
 Record = Callable[[str, object], None]
 WORKERS, WITHIN = 4, 1.0
@@ -29,7 +30,7 @@ PAUSE = 0.01
 
 @dataclass
 class Office:
-    """Four workers, and models to sell beside the package's shop."""
+    """Four workers that sell the package's models."""
 
     models: Models
     workers: list[Process]
@@ -39,19 +40,15 @@ class Office:
 
 
 @pytest.fixture(scope="module")
-def office(shop: Shop) -> Iterator[Office]:
-    with running("tests.gateway.language.upstream") as upstream:
-        routes = sell_models(upstream.url)
-        Route.objects.update(timeout_ms=30_000)
-        workers = [Process() for _ in range(WORKERS)]
-        models = Models(workers[0], upstream, next(iter(routes.values())).product, routes)
-        try:
-            for worker in workers:
-                worker.wait_until_ready()
-            yield Office(models, workers)
-        finally:
-            for worker in workers:
-                worker.stop()
+def office(models: Models) -> Iterator[Office]:
+    workers = [Process() for _ in range(WORKERS)]
+    try:
+        for worker in workers:
+            worker.wait_until_ready()
+        yield Office(models, workers)
+    finally:
+        for worker in workers:
+            worker.stop()
 
 
 def slowest(office: Office, change: Callable[[], object], look: Callable[[Api], Any], wanted: Any) -> float:
@@ -134,16 +131,21 @@ def a_route(office: Office) -> tuple[Callable[[], object], Callable[[Api], Any],
 
 
 def a_price(office: Office) -> tuple[Callable[[], object], Callable[[Api], Any], Any]:
-    user = office.user()
-    model = LanguageModel.objects.get(name="gpt-test")
-    price = ModelPrice.objects.filter(model=model).latest("starts_at")
-    before = asked(user, office.workers[0].api).headers["farebox-units"]
+    user, name = office.user(), f"priced-{time.monotonic_ns()}"
+    price = ModelPrice.objects.get(model=add_model(name))
+    for worker in office.workers:
+        wait_for(partial(_is_sold, user, worker.api, name))
+    before = asked(user, office.workers[0].api, model=name).headers["farebox-units"]
     markup = price.markup + Decimal("0.5")
     return (
         lambda: ModelPrice.objects.filter(pk=price.pk).update(markup=markup),
-        lambda api: asked(user, api).headers["farebox-units"] != before,
+        lambda api: asked(user, api, model=name).headers["farebox-units"] != before,
         True,
     )
+
+
+def _is_sold(user: User, api: Api, name: str) -> bool:
+    return asked(user, api, model=name).status == 200
 
 
 def a_model(office: Office) -> tuple[Callable[[], object], Callable[[Api], Any], Any]:
