@@ -144,6 +144,7 @@ def test_another_record_makes_it_void(looks: Looks, callers: Records) -> None:
     "body",
     [b"", b"{", b"[]", b"{}", orjson.dumps({"key": "nonsense"}), orjson.dumps({"key": KEY, "odd": "1"}),
      orjson.dumps({"key": KEY, "meter": "calls", "charge": "1"}), orjson.dumps({"key": make_key("live")})],
+    ids=["nothing", "cut", "a list", "no key", "no such form", "an odd field", "a charge", "another key"],
 )  # fmt: skip
 def test_what_has_to_be_explained_or_charged_is_for_the_general_way(
     looks: Looks, callers: Records, body: bytes
