@@ -52,7 +52,7 @@ from gateway.proxy import Receive, Send, ask_upstream  # noqa: E402
 from gateway.recorder import Recorder  # noqa: E402
 from gateway.replays.answering import Replays, wants_one_answer  # noqa: E402
 from gateway.routes import LanguageTerms, RouteEntry, has_dot_segments  # noqa: E402
-from gateway.snapshot import Catalogue, Followed  # noqa: E402
+from gateway.snapshot import Catalogue, Followed, in_thread  # noqa: E402
 from gateway.upstream.answer import Answer  # noqa: E402
 from gateway.upstream.pool import Pool  # noqa: E402
 from gateway.upstream_guard import guarded_socket  # noqa: E402
@@ -67,6 +67,7 @@ from metering.answers import (  # noqa: E402
     METERING_UNAVAILABLE,
     Refusal,
 )
+from metering.checks import store_faults  # noqa: E402
 from metering.engine import AsyncEngine, MeteringUnavailable  # noqa: E402
 from metering.prepared import Passed as PlainPassed  # noqa: E402
 from plans.models import Dialect  # noqa: E402
@@ -122,6 +123,7 @@ class Gateway:
             looks=PlainLooks(self.verifier.looks, self._recorder.engine),
         )
         keep_pauses_short()
+        await in_thread(_tell_store_faults)
 
     async def stop(self) -> None:
         """Settle what is under way, then close."""
@@ -359,6 +361,11 @@ class _Started:
 def _is_free(route: RouteEntry) -> bool:
     """The list of models is not admitted by the script, which would know of a revoked key."""
     return route.language is not None and route.language.dialect == Dialect.MODELS
+
+
+def _tell_store_faults() -> None:
+    for fault in store_faults():
+        log.warning("usage_store_may_lose", fault=fault.message, hint=fault.hint)
 
 
 def _body_fault(headers: Any, route: RouteEntry) -> Refusal | None:

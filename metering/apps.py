@@ -5,4 +5,4 @@ class MeteringConfig(AppConfig):
     name = "metering"
 
     def ready(self) -> None:
-        import metering.schema  # noqa: F401  # its classes register themselves
+        from metering import checks, schema  # noqa: F401  # they register themselves
