@@ -23,7 +23,7 @@ from gateway.replays.shelf import Kept, Shelf
 from keys.records import KeyRecord
 from metering.admission import Outcome, call_event
 from metering.answers import METERING_UNAVAILABLE, Refusal
-from metering.calls import ANY_NUMBER, Admission, Settlement
+from metering.calls import ANY_NUMBER, NO_QUOTA, Admission, Settlement
 from metering.scoped import Weights, weighted
 
 REPLAYED = "replayed"
@@ -173,11 +173,13 @@ class Replays:
 
 def _free(route_id: int) -> Sizing:
     """The admission of what needs no upstream: it counts as a call, of its route as well, and holds neither units nor a place
-    among the calls at the same time."""
+    among the calls at the same time. Nothing is asked of quota and cap: more may be used by now than they allow."""
 
     def size(record: KeyRecord, request: Admission) -> Admission:
         calls = weighted(record.limits, Weights(), route_id=route_id) if record.limits is not None else ()
-        return replace(request, units=0, concurrency=ANY_NUMBER, daily=(), weighted=calls)
+        return replace(
+            request, units=0, quota=NO_QUOTA, spend=None, concurrency=ANY_NUMBER, daily=(), weighted=calls
+        )
 
     return size
 

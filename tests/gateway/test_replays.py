@@ -23,7 +23,8 @@ from core.redis_layout import mark_key, refusals_prefix, reservations_key
 from gateway.replays.place import Place
 from gateway.replays.shelf import PREFIX
 from keys.services import revoke_key
-from plans.models import Route
+from plans.models import OverrideKind, Route
+from plans.overrides import Grant, set_override
 from tests.examples.processes import Answer
 from tests.factories import create_key, create_product, create_route
 from tests.gateway.kit import Customer, Process, Shop, wait_for
@@ -132,6 +133,18 @@ def test_a_replay_needs_no_quota(once: Once) -> None:
     assert send(customer, key).status == 200
     assert send(customer, a_key()).json["code"] == "quota_exceeded"
     assert send(customer, key).headers["idempotent-replayed"] == "true"
+
+
+def test_a_replay_is_given_where_more_was_used_than_the_quota_is_now(once: Once) -> None:
+    """A quota that was lowered, or that reported usage went past, closes the door to new calls only."""
+    customer, key = once.customer(included=Decimal(5)), a_key()
+    assert send(customer, key).status == 200
+    none = Grant(OverrideKind.QUOTA, Decimal(0), meter=once.route.meter)
+    set_override(organization=customer.organization, grant=none, reason="lowered", by=None, at=now())
+    wait_for(lambda: send(customer, a_key()).status == 429)
+    assert send(customer, key).headers.get("idempotent-replayed") == "true"
+    assert send(customer, key, body=b"[]").json["code"] == "idempotency_key_reused"
+    assert_nothing_open(once, customer)
 
 
 def test_limits_of_units_let_replays_pass_and_those_of_calls_count_them(once: Once) -> None:
