@@ -19,7 +19,7 @@ REFUSALS = (
     RefusalDoc("parse_error", 400, "The body is not what this endpoint reads.", "Send JSON of the shape that the API's document shows."),
     RefusalDoc("alert_invalid", 400, "The alert makes no sense; `detail` says why.", "Correct the threshold, or say how many calls a throttle leaves."),
     RefusalDoc("bad_request", 400, "The request is malformed: its head contradicts itself, or names two keys.", "Send each of `Host`, `Content-Length`, `Authorization` and `X-API-Key` once."),
-    RefusalDoc("bad_handshake", 400, "A header of the WebSocket handshake is missing or wrong.", "Use a WebSocket client; do not write the handshake by hand."),
+    RefusalDoc("bad_handshake", 400, "The WebSocket handshake is not a GET in HTTP/1.1, or a header of it is missing or wrong.", "Use a WebSocket client; do not write the handshake by hand."),
     RefusalDoc("bad_path", 400, "The path holds `.` or `..` segments or a NUL character.", "Send the path that you mean."),
     RefusalDoc("verification_invalid", 400, "A question about a key makes no sense; `detail` names the field.", "Correct what is named and ask again."),
     RefusalDoc("invalid_model_request", 400, "The body of a call to a language model cannot be read; the message says why.", "Send JSON with `model`, and limits that are numbers."),

@@ -29,7 +29,7 @@ UPGRADE_REQUIRED = Refusal(
     [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")],
 )  # fmt: skip
 BAD_HANDSHAKE = Refusal(
-    "bad_handshake", 400, "The WebSocket handshake is malformed", "A header of it is missing or wrong."
+    "bad_handshake", 400, "The WebSocket handshake is malformed", "It has to be a GET in HTTP/1.1 with all its headers."
 )
 
 
@@ -61,6 +61,8 @@ def read_opening(scope: dict[str, Any], path: str) -> Opening | Refusal:
     offered = _offered(headers)
     if has_request_body(headers) or len(_keys(offered)) > 1:
         return BAD_REQUEST
+    if scope["method"] != "GET" or scope["http_version"] != "1.1":  # RFC 6455, 4.1
+        return BAD_HANDSHAKE
     try:
         wire = WireHeaders([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
         accept, _, _ = ServerProtocol().process_request(Request(path, wire))

@@ -22,6 +22,7 @@ PATHS: dict[str, dict[str, Any]] = {
     "/small/*": {"body_limit_bytes": 1000},
     "/taken/*": {},
     "/hang": {"timeout_ms": 500},
+    "/posted": {"methods": ("GET", "POST")},
     "/*": {"body_limit_bytes": 4_000_000},
 }
 ENVIRONMENT = {"FAREBOX_WEBSOCKET_PART_SECONDS": "2", "FAREBOX_WEBSOCKET_IDLE_SECONDS": "8"}
@@ -90,7 +91,7 @@ def sell_sockets(url: str) -> tuple[Product, dict[str, Route]]:
         )
         for position, (path, facts) in enumerate(PATHS.items()):
             routes[f"{slug}{path}"] = create_route(
-                product, path, position=position, methods=("GET",), **({"websocket": billing} | facts)
+                product, path, position=position, **({"methods": ("GET",), "websocket": billing} | facts)
             )
     several = create_product("several")
     for server in ("http://127.0.0.1:9", f"{url}/refuse/503", url):

@@ -51,6 +51,17 @@ class Raw:
                 return int(struct.unpack("!H", data[:2])[0])
 
 
+def handshake(
+    customer: Customer, path: str, *, method: str = "GET", version: str = "1.1", host: str = "gateway"
+) -> bytes:
+    """What asks for a WebSocket, as bytes."""
+    lines = [
+        f"{method} /{path} HTTP/{version}", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", f"X-API-Key: {customer.issued.clear}", "", "",
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
 @contextmanager
 def raw(
     gateway: Process, customer: Customer, path: str, *, room: int = 0, early: bytes = b""
@@ -62,12 +73,7 @@ def raw(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         sock.settimeout(15)
         sock.connect((host, int(port)))
-        key = "dGhlIHNhbXBsZSBub25jZQ=="
-        lines = [
-            f"GET /{path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}",
-            "Sec-WebSocket-Version: 13", f"X-API-Key: {customer.issued.clear}", "", "",
-        ]  # fmt: skip
-        sock.sendall("\r\n".join(lines).encode() + early)
+        sock.sendall(handshake(customer, path, host=host) + early)
         connection = Raw(sock)
         assert b" 101 " in connection.stream.readline()
         while connection.stream.readline() != b"\r\n":

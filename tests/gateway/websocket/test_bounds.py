@@ -1,13 +1,16 @@
 """Frames that break the rules, messages that are too long, ends that do not read."""
 
+import socket
+import struct
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.frames import Close
 
 from tests.gateway.kit import wait_for
 from tests.gateway.websocket.kit import Sockets, closed, counted, held
-from tests.gateway.websocket.raw import CLOSE, CONT, PING, PONG, TEXT, Raw, raw
+from tests.gateway.websocket.raw import CLOSE, CONT, PING, PONG, TEXT, Raw, handshake, raw
 
 RESERVED_BIT = 0x40
 
@@ -166,3 +169,20 @@ def sent_until_stuck(ws: Raw, data: bytes) -> int:
         except TimeoutError:
             return times
     return 400
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("path", ["live/late", "line/late"])
+def test_a_client_that_leaves_before_the_api_accepts_holds_nothing(
+    sockets: Sockets, path: str, *, is_reset: bool
+) -> None:
+    customer = sockets.customer()
+    host, _, port = urlsplit(sockets.gateway.url).netloc.partition(":")
+    with socket.create_connection((host, int(port))) as sock:
+        if is_reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.sendall(handshake(customer, path))
+        wait_for(lambda: held(customer) == 1)
+    wait_for(
+        lambda: len(customer.events()) == (1 if path == "live/late" else 2) and held(customer) == 0, within=6
+    )

@@ -1,14 +1,17 @@
 """Who may open a WebSocket, what the API is told of it, and how handshakes are refused."""
 
 import json
+import socket
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.frames import Close
 
 from tests.gateway.kit import Process, wait_for
 from tests.gateway.websocket.kit import Sockets, closed, held
+from tests.gateway.websocket.raw import handshake
 
 
 def test_messages_pass_both_ways_and_are_counted(sockets: Sockets) -> None:
@@ -172,6 +175,17 @@ def test_malformed_handshakes_are_refused_and_not_counted(
         headers={name: value for name, value in sent.items() if value is not None},
     )
     assert (answer.status, answer.json["code"]) == (status, code)
+    assert (customer.events(), held(customer)) == ([], 0)
+
+
+@pytest.mark.parametrize(("method", "version"), [("HEAD", "1.1"), ("POST", "1.1"), ("GET", "1.0")])
+def test_a_handshake_is_a_get_in_http_1_1(sockets: Sockets, method: str, version: str) -> None:
+    customer = sockets.customer()
+    host, _, port = urlsplit(sockets.gateway.url).netloc.partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.sendall(handshake(customer, "line/posted", method=method, version=version))
+        status = sock.recv(4096).split()[1]
+    assert status == b"400"
     assert (customer.events(), held(customer)) == ([], 0)
 
 

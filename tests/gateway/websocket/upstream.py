@@ -65,6 +65,13 @@ async def flood(ws: ServerConnection, _: str) -> None:
         seen.append("flooded")
 
 
+async def late(ws: ServerConnection, _: str) -> None:
+    """Accepts after a second, then talks on and on."""
+    while True:
+        await ws.send("still here")
+        await asyncio.sleep(0.1)
+
+
 async def malformed(ws: ServerConnection, _: str) -> None:
     await ws.recv()
     ws.transport.write(b"\xff\xff\xff\xff")
@@ -72,7 +79,7 @@ async def malformed(ws: ServerConnection, _: str) -> None:
 
 
 ACTS: dict[str, Callable[[ServerConnection, str], Awaitable[None]]] = {
-    act.__name__: act for act in (echo, head, greet, silent, deaf, closes, cut, flood, malformed)
+    act.__name__: act for act in (echo, head, greet, silent, deaf, closes, cut, flood, late, malformed)
 }
 
 
@@ -89,6 +96,8 @@ async def answer(connection: ServerConnection, request: Request) -> Response | N
         return response
     if name == "hang":
         await asyncio.sleep(30)
+    if name == "late":
+        await asyncio.sleep(1)
     return None
 
 
