@@ -61,7 +61,7 @@ from metering.scripts import Script, script
 from plans.cap_table import SpendLimit
 
 T = TypeVar("T")
-_MOST_WINDOWS = 64  # of one call
+_MOST_WINDOWS = 128  # of one call: more than plan and overrides may have (plans/limit_checks.py)
 _NUMBERS = [Struct(f">{2 + 2 * windows}Q") for windows in range(_MOST_WINDOWS + 1)]
 
 

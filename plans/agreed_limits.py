@@ -2,15 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import transaction
 
 from accounts.models import Organization, User
 from plans.models import Counted, Override, OverrideKind
-from plans.overrides import Grant, active_overrides, end_override, set_override
-
-LIMITS = (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY)
+from plans.overrides import LIMITS, Grant, OverrideIncomplete, active_overrides, end_override, set_override
 
 
 @transaction.atomic
@@ -18,15 +17,15 @@ def set_limits(
     *, organization: Organization, wanted: Sequence[Grant], reason: str, by: User | None, at: datetime
 ) -> bool:
     """Exactly these hold from now on in the place of the plan's; whether anything changed. Raises OverrideIncomplete, Forbidden."""
+    if len({replace(grant, amount=None) for grant in wanted}) < len(wanted):
+        raise OverrideIncomplete("The same thing is limited twice.", field="rate_limits")
     present = {grant_of(o): o for o in active_overrides(organization, at=at).filter(kind__in=LIMITS)}
     missing = [grant for grant in wanted if grant not in present]
-    for grant in missing:  # ends what was said about the same thing
-        set_override(organization=organization, grant=grant, reason=reason, by=by, at=at)
-    ended = [
-        o for o in active_overrides(organization, at=at).filter(kind__in=LIMITS) if grant_of(o) not in wanted
-    ]
+    ended = [override for grant, override in present.items() if grant not in wanted]
     for override in ended:
         end_override(override=override, by=by, at=at)
+    for grant in missing:
+        set_override(organization=organization, grant=grant, reason=reason, by=by, at=at)
     return bool(missing or ended)
 
 

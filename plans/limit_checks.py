@@ -25,11 +25,17 @@ from plans.queries import LIMIT_ROWS, token_meters
 
 LARGEST = 2**32 - 1
 LONGEST_SECONDS = 31 * 86_400
+MOST_LIMITS = (
+    60  # with those agreed with a customer, a throttle and a key's own as many as a call can be held against
+)
 
 
 def limit_faults(version: PlanVersion) -> Iterator[str]:
     """What is wrong with the limits of a version that shall go on sale."""
-    for limit in LIMIT_ROWS.filter(version=version):
+    limits = LIMIT_ROWS.filter(version=version)
+    if len(limits) > MOST_LIMITS:
+        yield f"A plan has at most {MOST_LIMITS} limits."
+    for limit in limits:
         name = limit_words(limit)
         for fault in row_faults(limit):
             yield f"{name}: {fault}"

@@ -21,6 +21,8 @@ from plans.limits import as_limit, is_limit
 from plans.models import Counted, LanguageModel, LimitScope, Meter, Override, OverrideKind, Route
 from plans.versions import raise_version
 
+MOST_AGREED = 60  # limits of one customer (plans/limit_checks.py)
+LIMITS = (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY)
 _COUNTED = (OverrideKind.RATE_LIMIT, OverrideKind.CONCURRENCY, OverrideKind.QUOTA, OverrideKind.DAY_TOKENS)
 
 
@@ -143,6 +145,7 @@ def check_override(override: Override) -> None:
     ):
         raise OverrideIncomplete("Only rate limits and calls at the same time have these.", field="scope")
     _check_amount(override, kind)
+    _check_room(override)
     if override.ends_at is not None and override.ends_at <= override.starts_at:
         raise OverrideIncomplete("It would end before it begins.", field="ends_at")
     try:
@@ -168,6 +171,14 @@ def _check_amount(override: Override, kind: OverrideKind) -> None:
         raise OverrideIncomplete("At least one.", field="amount")
     if is_limit(override) and (fault := next(row_faults(as_limit(override)), "")):
         raise OverrideIncomplete(fault, field="amount")
+
+
+def _check_room(override: Override) -> None:
+    """A call is held against all limits at once, and those of a plan are bounded as well."""
+    held = active_overrides(override.organization, at=override.starts_at).filter(kind__in=LIMITS)
+    same = _same_thing(override, override.starts_at).values("pk")
+    if override.kind in LIMITS and held.exclude(pk__in=same).count() >= MOST_AGREED:
+        raise OverrideIncomplete(f"A customer has at most {MOST_AGREED} limits of its own.", field="kind")
 
 
 def _same_thing(override: Override, at: datetime) -> QuerySet[Override]:

@@ -29,7 +29,10 @@ UPGRADE_REQUIRED = Refusal(
     [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")],
 )  # fmt: skip
 BAD_HANDSHAKE = Refusal(
-    "bad_handshake", 400, "The WebSocket handshake is malformed", "It has to be a GET in HTTP/1.1 with all its headers."
+    "bad_handshake",
+    400,
+    "The WebSocket handshake is malformed",
+    "It has to be a GET in HTTP/1.1 with all its headers.",
 )
 
 

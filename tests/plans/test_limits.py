@@ -1,6 +1,7 @@
 """Limits of keys, routes, models and units: what may be published, what is agreed, and what the doors are told."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,15 +11,27 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from accounts.models import Organization
-from core.clock import now
+from core.clock import now, to_micros
 from dashboard.plan_cards import plan_card
 from keys.hashing import digest
 from keys.limits import OpenLimit, ScopedWindow
 from keys.records import KeyRecord, load_record
+from metering.admission import Target, admission
+from metering.script_calls import admit_args, window_rules
+from plans.agreed_limits import set_limits
 from plans.checks import limits_hold
+from plans.limit_checks import MOST_LIMITS
 from plans.limit_words import limit_words
 from plans.models import LanguageModel, OverrideKind, PlanVersion, RateLimit, Route
-from plans.overrides import Grant, OverrideIncomplete, agreed_limits, end_override, set_override
+from plans.overrides import (
+    MOST_AGREED,
+    Grant,
+    OverrideIncomplete,
+    active_overrides,
+    agreed_limits,
+    end_override,
+    set_override,
+)
 from plans.plan_file import LimitEntry, PlanFileWrong, read_catalogue, write_catalogue
 from plans.plan_sync import apply_catalogue, catalogue_changes, export_catalogue
 from plans.publishing import NotPublishable, new_draft
@@ -141,6 +154,51 @@ def test_tokens_are_limited_where_something_counts_them(route: Route) -> None:
         pytest.raises(NotPublishable),
     ):  # only language models tell prompts from answers
         version_with(tokens | {"measure": "input_tokens"})
+
+
+def test_no_plan_and_no_customer_has_more_limits_than_a_call_can_be_held_against() -> None:
+    def windows(count: int) -> list[dict[str, Any]]:
+        return [{"scope": "key", "calls": 9, "window_seconds": second} for second in range(1, count + 1)]
+
+    with transaction.atomic(), pytest.raises(NotPublishable, match="at most 60 limits"):
+        version_with(*windows(MOST_LIMITS))  # and one of the organization
+    organization = create_organization()
+    put_on(organization, version_with(*windows(MOST_LIMITS - 1)))
+    wanted = [
+        Grant(OverrideKind.RATE_LIMIT, Decimal(5), second, measure="calls")
+        for second in range(100, 100 + MOST_AGREED)
+    ]
+    set_limits(organization=organization, wanted=wanted, reason="agreed", by=None, at=now())
+    others = [replace(grant, window_seconds=(grant.window_seconds or 0) + 1_000) for grant in wanted]
+    set_limits(organization=organization, wanted=others, reason="agreed", by=None, at=now())
+    with pytest.raises(OverrideIncomplete, match="at most 60 limits"):
+        set_override(
+            organization=organization, grant=Grant(OverrideKind.RATE_LIMIT, Decimal(5), 7), reason="one more", by=None,
+            at=now(),
+        )  # fmt: skip
+    set_override(
+        organization=organization,
+        grant=replace(others[0], amount=Decimal(6)),
+        reason="other",
+        by=None,
+        at=now(),
+    )
+    organization.refresh_from_db()
+    record = record_of(organization, calls_per_minute=3)
+    target = Target(1, 1, 1, 1, Decimal(1))
+    span = record.span_at(to_micros(now()))
+    assert span is not None
+    request = admission(record, span, target, nonce=1)
+    assert len(window_rules(request)) > 100
+    admit_args(request)
+
+
+def test_one_thing_has_one_limit_of_a_customer() -> None:
+    organization = create_organization()
+    twice = [Grant(OverrideKind.RATE_LIMIT, Decimal(amount), 60) for amount in (5, 6)]
+    with pytest.raises(OverrideIncomplete, match="twice"):
+        set_limits(organization=organization, wanted=twice, reason="agreed", by=None, at=now())
+    assert not active_overrides(organization, at=now()).exists()
 
 
 def test_fields_that_contradict_each_other_are_no_limit(route: Route) -> None:
