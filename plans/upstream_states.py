@@ -31,7 +31,7 @@ class ServerSeen:
     def words(self) -> str:
         """For a page."""
         if self.state == "healthy":
-            return f"healthy, {self.open} open calls"
+            return f"healthy, {self.open} open call{'' if self.open == 1 else 's'}"
         why = f" ({self.error})" if self.error else ""
         return (f"left out for {self.seconds} s" if self.state == "ejected" else "fails its checks") + why
 

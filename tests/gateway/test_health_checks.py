@@ -119,6 +119,7 @@ def test_words_of_several_workers() -> None:
     assert words_of({"w1": well, "w2": well, "w3": out}) == (
         "fails its checks (check: answered 500) (1 worker); healthy, 0 open calls (2 workers)"
     )
+    assert words_of({"w": ServerSeen("a", "healthy", open=1)}) == "healthy, 1 open call (1 worker)"
     assert words_of({}).startswith("not asked")
 
 
