@@ -23,7 +23,7 @@ ATTACKS = (
     Figure(
         "R25", (f"{HERE}/test_key_timing.py",),
         "{pairs} pairs of classes: measurable {measurable}, furthest apart {apart_known_us} us (keys seen before) and"
-        " {apart_new_us} us (never seen); 2 ms injected: seen in {injected_seen}; different bodies 0 of {bodies} kinds of test",
+        " {apart_new_us} us (never seen); 2 ms injected: seen in {injected_seen}; different bodies {different_bodies}",
     ),
 )  # fmt: skip
 
