@@ -189,6 +189,9 @@ def _load_models() -> Iterable[ModelEntry]:
             for row in model.upstreams.all()
             if (found := _model_upstream(row)) is not None
         ]
+        if model.upstreams.all() and not servers:  # its prompts are not for the environment's server
+            log.error("model_left_out", model=model.name, hint="none of its servers can be used")
+            continue
         yield ModelEntry(
             model.name, model.max_output_tokens, model.bytes_per_token,
             upstreams=tuple((server.upstream, server.known_as) for server in servers),
@@ -198,7 +201,7 @@ def _load_models() -> Iterable[ModelEntry]:
 
 
 def _model_upstream(row: LanguageUpstream) -> Upstream | None:
-    if not _is_plain_address(row.base_url, of=str(row)):
+    if not _is_plain_address(row.base_url, of=f"{row.model} at a server"):  # the address may hold a password
         return None
     try:
         credential = (row.credential_header, row.credential) if row.credential_header else None

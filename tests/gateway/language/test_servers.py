@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.pools import EJECT_AFTER
-from plans.models import LanguageUpstream
+from gateway.routes import load_route_table
+from plans.models import LanguageModel, LanguageUpstream, Route
+from tests.factories import create_product, create_route
 from tests.gateway.kit import wait_for
 from tests.gateway.language.kit import KEY, Models, User, add_model
 
@@ -87,3 +89,23 @@ def test_each_server_gets_its_own_credential_only(models: Models, user: User) ->
     assert "authorization" not in sent["inner-0"]
     assert sent["inner-1"].get("authorization") == f"Bearer {KEY}"
     assert "x-api-key" not in sent["inner-1"]
+
+
+@pytest.mark.django_db
+def test_a_model_whose_servers_cannot_be_used_is_not_asked_of_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its prompts were meant for them: neither the environment's server nor the product's gets them."""
+    route = create_route(create_product("v1"), "/chat/completions")
+    Route.objects.filter(pk=route.pk).update(dialect="chat_completions")
+    for name in ("inside", "mixed", "free"):
+        add_model(name)
+    inside, mixed = (LanguageModel.objects.get(name=name) for name in ("inside", "mixed"))
+    for made in (inside, mixed):
+        LanguageUpstream.objects.create(model=made, base_url="http://user:hidden-word@vllm:8000/v1")
+    LanguageUpstream.objects.create(model=mixed, base_url="http://vllm:8000/v1")
+    assert set(load_route_table().models) == {"mixed", "free"}
+    assert "inside at a server" in caplog.text
+    assert "hidden-word" not in caplog.text
+    LanguageUpstream.objects.filter(model=inside).update(is_active=False)
+    assert set(load_route_table().models) == {"inside", "mixed", "free"}
