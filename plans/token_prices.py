@@ -15,7 +15,8 @@ NANO = Decimal("0.000000001")
 INPUT_KINDS = ("input", "cached_input", "cache_write", "cache_write_1h", "audio_input", "image_input")
 OUTPUT_KINDS = ("output", "reasoning", "audio_output", "image_output")
 _NEXT_OF_KIN = {"cache_write_1h": "cache_write"}  # what costs as much, before the family is asked
-_PICTURE = re.compile(r"(\*|[\w.-]{1,40})/(\*|[\w.-]{1,40})")
+_WORD = r"[\w.-]{1,40}"  # a quality, or a size
+_PICTURE = re.compile(rf"(\*|{_WORD})/(\*|{_WORD})")
 _AMOUNT = re.compile(r"\d{1,12}(\.\d{1,12})?")
 KINDS = (*INPUT_KINDS, *OUTPUT_KINDS)
 
@@ -121,6 +122,11 @@ def prices_at(rows: Iterable[TokenPrices], *, at: datetime, input_tokens: int = 
         if row.starts_at == newest and (not row.above_input or input_tokens > row.above_input)
     ]
     return max(fitting, key=lambda row: row.above_input, default=None)
+
+
+def is_picture_word(said: str) -> bool:
+    """Whether this can be a quality or a size."""
+    return re.fullmatch(_WORD, said) is not None
 
 
 def check_picture_prices(given: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from plans.models import Dialect
-from plans.token_prices import NO_PICTURES, Pictures
+from plans.token_prices import NO_PICTURES, Pictures, is_picture_word
 
 IMAGE_TOKENS = 2_000  # no image of today's APIs counts as more at its default detail
 LARGEST_COUNT = 10_000_000
@@ -93,6 +93,8 @@ def read_request(dialect: str, content: bytes) -> Asked:
         raise BadModelRequest("`stream` is true or false.", "stream")
     if body.get("service_tier") not in _TIERS:
         raise BadModelRequest("This `service_tier` is not sold.", "service_tier")
+    if dialect == Dialect.IMAGES:
+        _check_pictures(body)
     options = body.get("stream_options")
     images = list(_images(body))
     return Asked(
@@ -129,10 +131,18 @@ def _count(body: dict[str, Any], name: str, most: int = LARGEST_COUNT) -> int | 
     return value
 
 
+def _check_pictures(body: dict[str, Any]) -> None:
+    """What is said of pictures goes into the ledger: anything else than a name could not be stored there."""
+    for name in ("quality", "size"):
+        value = body.get(name)
+        if value is not None and not (isinstance(value, str) and is_picture_word(value)):
+            raise BadModelRequest(f"`{name}` is not a name of at most 40 characters.", name)
+
+
 def _named(body: dict[str, Any], name: str) -> str:
     """A quality or a size; '' where it is left to the model."""
     value = body.get(name)
-    return value if isinstance(value, str) and value != "auto" else ""
+    return value if isinstance(value, str) and value != "auto" and is_picture_word(value) else ""
 
 
 def _images(body: object) -> Iterator[str]:

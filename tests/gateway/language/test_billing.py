@@ -89,6 +89,16 @@ def test_pictures_are_billed_by_quality_and_size(
     user.assert_nothing_reserved()
 
 
+@pytest.mark.parametrize("field", ["quality", "size"])
+@pytest.mark.parametrize("said", ["h\0d", "x" * 41, ""])
+def test_what_cannot_be_the_name_of_a_picture_gets_into_no_row(user: User, field: str, said: str) -> None:
+    """The ledger could not store it, and what it cannot store is not billed."""
+    answer = user.ask("/images/generations", "usage=zero", model="painter", **{field: said})
+    assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_model_request")
+    assert user.ask("/images/generations", f"usage=zero,{field}={'y' * 41}", model="painter").status == 200
+    assert f"picture_{field}" not in user.row()["props"]
+
+
 @pytest.mark.parametrize("path", STREAMED)
 @pytest.mark.parametrize("stream", [False, True])
 def test_without_usage_an_estimate_is_billed_and_says_so(user: User, path: str, stream: bool) -> None:
