@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MOST_BODY = 64 * 1024  # of a request that is carried out when it is there as a whole
 ROOM = 20_000  # prepared calls and known paths of one worker
 VERIFY = b"/api/keys/verify"
+_LONGEST_PATH = 256  # of those that are remembered: whoever has no key may name any below free segments
 _NAMES = 1_000
 _LONGEST_NAME = 64
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
@@ -250,11 +251,13 @@ class Lane:
         if table is not self._table:
             self._table = table
             self._places.clear()
+            self._ready.clear()  # who may call a route is asked when a call is made ready
+            self._general.clear()
         name = method + path
         place = self._places.get(name)
         if place is None:
             place = self._find_place(method, path)
-            if place is not None:
+            if place is not None and len(path) <= _LONGEST_PATH:
                 if len(self._places) >= ROOM:
                     self._places.clear()
                 self._places[name] = place

@@ -293,7 +293,8 @@ class _Protocol:
 
 
 class _Catalogue:
-    value = RouteTable()
+    def __init__(self, value: RouteTable) -> None:
+        self.value = value
 
 
 class _Callers:
@@ -310,18 +311,24 @@ HOST, MINE = (b"host", b"a"), (b"authorization", f"Bearer {KEY}".encode())
 
 
 @pytest.fixture
-def take(shop: Shop) -> Any:
-    table = load_route_table()
+def catalogue(shop: Shop) -> _Catalogue:
+    return _Catalogue(load_route_table())
 
+
+@pytest.fixture
+def lane(catalogue: _Catalogue) -> Lane:
     def find(method: str, path: str) -> Any:
-        match = table.find(method, path)
+        match = catalogue.value.find(method, path)
         assert match is not None
         return match.route, match.path
 
-    lane = Lane(
-        _Catalogue(), _Callers(digest(KEY)), Recorder(None), Pool(guarded_socket()), find_route=find, looks=None,  # type: ignore[arg-type]
+    return Lane(
+        catalogue, _Callers(digest(KEY)), Recorder(None), Pool(guarded_socket()), find_route=find, looks=None,  # type: ignore[arg-type]
     )  # fmt: skip
 
+
+@pytest.fixture
+def take(lane: Lane) -> Any:
     def taking(
         *headers: tuple[bytes, bytes], method: bytes = b"GET", url: bytes = b"/bad/echo?x=1"
     ) -> PlainCall | None:
@@ -383,6 +390,30 @@ def test_limits_that_are_corrected_afterwards_need_the_general_way(
 
     assert [take(HOST, MINE) for _ in range(3)] == [None, None, None]
     assert len(made) == 1, "it is asked each time, but not made ready each time"
+
+
+@pytest.mark.django_db
+def test_route_that_wants_a_feature_from_now_on_is_asked_for_it_at_once(
+    take: Any, catalogue: _Catalogue
+) -> None:
+    assert take(HOST, MINE) is not None
+
+    entries = [entry for routes in catalogue.value._by_product.values() for entry in routes]
+    catalogue.value = RouteTable([replace(entry, required_feature="history") for entry in entries])
+
+    assert take(HOST, MINE) is None, "the general way refuses it"
+
+
+@pytest.mark.django_db
+def test_long_paths_of_strangers_are_not_remembered(take: Any, lane: Lane) -> None:
+    stranger = (b"authorization", f"Bearer {make_key('live')}".encode())
+    long = b"/bad/echo/" + b"a" * 20_000
+
+    for i in range(10):
+        assert take(HOST, stranger, url=b"%b%d" % (long, i)) is None
+    assert sum(map(len, lane._places)) < 20_000
+
+    assert isinstance(take(HOST, MINE, url=long), PlainCall), "it is taken all the same"
 
 
 @pytest.mark.parametrize(
