@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from core.redis_loop import Argument, LoopPipeline, Reply, Waiter, pack
+from core.redis_loop import Argument, LoopPipeline, NotSent, Reply, Waiter, pack
 from core.redis_slots import (
     ClusterAddress,
     Node,
@@ -167,7 +167,7 @@ class LoopCluster:
         node = self._slots.find(packed_tag(packed))
         if node is None:
             self._refresh_soon()
-            waiter.set_exception(RedisConnectionError("not connected"))
+            waiter.set_exception(NotSent("not connected"))
         else:
             self._client(node).post(packed, _Posted(self, node, packed, waiter))
 
@@ -179,7 +179,7 @@ class LoopCluster:
             if elsewhere.is_lasting:
                 self._client(elsewhere.node).post(packed, waiter)
                 return
-            error = RedisConnectionError("its slot is being moved")
+            error = NotSent("its slot is being moved")
         elif not isinstance(error, NoScriptError):
             self._refresh_soon(lost=node)
         waiter.set_exception(error)

@@ -21,6 +21,10 @@ Reply = Any
 Argument = bytes | str | int
 
 
+class NotSent(RedisConnectionError):
+    """The command surely did not run: it may be sent again."""
+
+
 class Waiter(Protocol):
     """Who is told of a command's end: a future, or whatever answers to the same names."""
 
@@ -57,7 +61,7 @@ class LoopPipeline:
         through. Where there is no connection `waiter` is told so at once; nothing left then."""
         connection = self._connection
         if connection is None or connection.broken:
-            waiter.set_exception(RedisConnectionError("not connected"))
+            waiter.set_exception(NotSent("not connected"))
         else:
             connection.post(packed, waiter)
 
@@ -148,7 +152,7 @@ class _Connection(asyncio.Protocol):
 
     def post(self, packed: bytes, waiter: Waiter) -> None:
         if self.broken:
-            waiter.set_exception(RedisConnectionError("connection lost"))
+            waiter.set_exception(NotSent("connection lost"))
             return
         if not self._outgoing:
             self._loop.call_soon(self._flush)

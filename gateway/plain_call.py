@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from core.ids import new_nonce
+from core.redis_loop import NotSent
 from core.request_id import new_request_id
 from gateway.headers import answer_lines, encoded, withheld
 from gateway.problems import (
@@ -56,7 +57,7 @@ class PlainCall:
     answered: `response_complete`, `response_started`, `disconnected`, `keep_alive`)."""
 
     __slots__ = (
-        "_answer", "_connecting", "_connection", "_is_asked", "_is_over", "_lane", "_passed", "_protocol", "_ready", "_refusal",
+        "_answer", "_connecting", "_connection", "_is_over", "_lane", "_passed", "_protocol", "_ready", "_refusal",
         "_request", "_settled_with", "ahead", "body", "bytes_out", "disconnected", "keep_alive", "nonce", "place",
         "request_id", "response_complete", "response_started", "started_at",
     )  # fmt: skip
@@ -78,7 +79,7 @@ class PlainCall:
         self.keep_alive = True
         self.body = b""
         self.bytes_out = 0
-        self._is_asked = self._is_over = False
+        self._is_over = False
         self._passed: Passed | None = None
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -96,7 +97,6 @@ class PlainCall:
         lane = self._lane
         lane.live.add(self)
         lane.recorder.engine.post(self._ready.admit_command(nonce), self)
-        self._is_asked = True
 
     def done(self) -> bool:
         """Whether nobody waits for the admission: somebody always does."""
@@ -116,9 +116,9 @@ class PlainCall:
             self._fail(error)
 
     def set_exception(self, error: Exception) -> None:
-        """Redis did not answer. What had not left yet goes the general way, which waits for a connection; so does what only
-        needs the script to be loaded."""
-        if not self._is_asked or isinstance(error, NoScriptError):
+        """Redis did not answer. What did not run goes the general way, which waits for a connection, loads the script and
+        follows a slot that is being moved."""
+        if isinstance(error, NotSent | NoScriptError):
             self._go_general_way()
         else:
             self._end_with(METERING_UNAVAILABLE)

@@ -75,7 +75,6 @@ class PlainLook(PlainCall):
         self.response_complete = self.response_started = self.disconnected = False
         self.keep_alive = True
         self.body = b""
-        self._is_asked = False
         self._passed = None
         self._look: Look | None = None
 
@@ -87,7 +86,6 @@ class PlainLook(PlainCall):
             self._protocol.start_over(self)
         else:
             self._looks.engine.post(look.command, self)
-            self._is_asked = True
 
     def set_result(self, reply: Any) -> None:
         """The script's reply."""

@@ -12,7 +12,7 @@ from config.addresses import AddressMissing, with_database_number
 from core.redis import slowest_clock, usage_redis
 from core.redis_cluster import LoopCluster, ThreadCluster
 from core.redis_layout import SHARDS, shard_tag, stream_key
-from core.redis_loop import pack
+from core.redis_loop import NotSent, pack
 from core.redis_slots import ClusterAddress, Node, key_of, redirection, slot_of, tag_of
 from tests.cluster import PRIMARIES, Cluster, ClusterNode
 
@@ -206,6 +206,32 @@ def test_posted_commands_follow_their_slot_and_tell_of_what_they_need(cluster: C
         assert isinstance(unknown, redis.exceptions.NoScriptError)
         assert third == 3
         assert sorted(int(str(n)) for n in counted) == list(range(1, 21))
+    finally:
+        target.ask("FLUSHALL")
+        settle_slot(cluster, slot, source)
+
+
+def test_posted_command_of_a_slot_half_way_to_another_node_did_not_run(cluster: Cluster) -> None:
+    key = "{halfway}:n"
+    slot = slot_of("halfway")
+    source = cluster.owner_of(slot)
+    target = of_other_node(cluster, source)
+
+    async def ask() -> tuple[object, object]:
+        client = LoopCluster(cluster.url, timeout=2.0)
+        assert await client.execute("GET", key) is None
+        move_slot(cluster, slot, source, target, done=False)
+        told = asyncio.get_running_loop().create_future()
+        client.post(pack(("INCR", key)), told)
+        answer = (await asyncio.gather(told, return_exceptions=True))[0]
+        counted = await client.execute("INCR", key)
+        await client.aclose()
+        return answer, counted
+
+    try:
+        answer, counted = asyncio.run(ask())
+        assert isinstance(answer, NotSent)
+        assert counted == 1
     finally:
         target.ask("FLUSHALL")
         settle_slot(cluster, slot, source)

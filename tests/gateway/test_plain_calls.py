@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from core.redis_loop import NotSent
 from gateway import lane as lane_module
 from gateway.lane import Lane, kind_of
 from gateway.plain_call import PlainCall
@@ -402,6 +403,29 @@ def test_route_that_wants_a_feature_from_now_on_is_asked_for_it_at_once(
     catalogue.value = RouteTable([replace(entry, required_feature="history") for entry in entries])
 
     assert take(HOST, MINE) is None, "the general way refuses it"
+
+
+@pytest.mark.django_db
+def test_call_whose_admission_did_not_run_goes_the_general_way(lane: Lane) -> None:
+    class Engine:
+        def post(self, packed: bytes, waiter: PlainCall) -> None:
+            asked.append(waiter)
+
+    class Again(_Protocol):
+        def start_over(self, call: PlainCall) -> None:
+            again.append(call)
+
+    asked, again = list[PlainCall](), list[PlainCall]()
+    lane.recorder.engine = Engine()  # type: ignore[assignment]
+    call = lane.take(Again(), b"GET", b"/bad/echo", (HOST, MINE))  # type: ignore[arg-type]
+    assert call is not None
+    call.start(b"")
+    assert asked == [call]
+
+    call.set_exception(NotSent("its slot is being moved"))
+
+    assert again == [call]
+    assert lane.live == set()
 
 
 @pytest.mark.django_db
