@@ -331,6 +331,7 @@ class PlainCall:
             self._end_with(INTERNAL_ERROR)
         elif self._is_over:  # on its way to being settled, or written: nothing else can be said
             self._leave()
+            self._lane.recorder.let_go(self._passed)  # what broke before it left expires
             self._protocol.cut()
         else:
             self._refusal = INTERNAL_ERROR

@@ -10,6 +10,7 @@ from gateway.app import Gateway
 from gateway.lane import Lane
 
 _PROXIES = 1_000  # addresses that proxies say are remembered
+_LONGEST_VIA = 256  # of those; what clients say stands before what the proxy says
 
 
 class Shared:
@@ -45,7 +46,8 @@ class Shared:
             lines = forwarded_lines(address, scheme)
             if len(self._told) >= _PROXIES:
                 self._told.clear()
-            self._told[name] = lines
+            if via is None or len(via) <= _LONGEST_VIA:
+                self._told[name] = lines
         return lines
 
     def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -3,6 +3,7 @@
 import http.client
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -426,6 +427,33 @@ def test_call_whose_admission_did_not_run_goes_the_general_way(lane: Lane) -> No
 
     assert again == [call]
     assert lane.live == set()
+
+
+@pytest.mark.django_db
+def test_call_whose_settling_breaks_is_not_held_for_ever(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        def post(self, packed: bytes, waiter: PlainCall) -> None:
+            """Nothing answers."""
+
+    class Cut(_Protocol):
+        def cut(self) -> None:
+            cuts.append(True)
+
+    def broken(*args: Any, **named: Any) -> None:
+        raise RuntimeError
+
+    cuts: list[bool] = []
+    lane.recorder.engine = Engine()  # type: ignore[assignment]
+    call = lane.take(Cut(), b"GET", b"/bad/echo", (HOST, MINE))  # type: ignore[arg-type]
+    assert call is not None
+    call.start(b"")
+    call.disconnected = True
+    monkeypatch.setattr(lane.recorder, "end_prepared", broken)
+
+    call.set_result(struct.pack(">4Q", 1_700_000_000_000_000, 1, 9, 60) + b"epoch")
+
+    assert cuts == [True]
+    assert lane.recorder._open == {}, "it expires and gives its units back"
 
 
 @pytest.mark.django_db
