@@ -153,12 +153,11 @@ class PlainCall:
             connection = await self._lane.pool.connection(
                 place.origin, connect_s=place.connect_s, wait_s=place.timeout_s
             )
+            self._send(connection)
         except UpstreamUnavailable as error:
             self.on_failed(error)
         except Exception as error:
             self._fail(error)
-        else:
-            self._send(connection)
         finally:
             self._connecting = None
 

@@ -96,6 +96,9 @@ class Connection(Link):
         """Send a request (or, with `is_uploading`, what of it there is) and tell the listener of its answer. `timeout_s` is the
         longest pause of the upstream."""
         self.listener = listener
+        if self.transport.is_closing():  # it ended before it was asked: nobody would tell of that any more
+            self.fail(UpstreamUnavailable(is_untouched=True))
+            return
         self._is_head_request = is_head
         self._timeout_s = timeout_s
         deadline = self._deadline = self._loop.time() + timeout_s

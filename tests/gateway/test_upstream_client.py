@@ -24,6 +24,7 @@ from gateway.proxy import (
     ask_upstream,
 )
 from gateway.upstream.asking import request_head
+from gateway.upstream.connection import Connection
 from gateway.upstream.origin import Origin, split_url
 from tests.gateway.scripted import Scripted, Talk, answering, body_of, rest_of, scripted
 
@@ -283,6 +284,29 @@ async def test_fresh_connection_that_ends_is_not_tried_again() -> None:
         with pytest.raises(UpstreamUnavailable):
             await upstream.ask()
         assert upstream.talks == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_connection_that_ended_before_it_was_asked_fails_at_once(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a balancer whose servers are all away: taken, and hung up in the moment in which we are told."""
+    async with scripted(answering(OK)) as upstream:
+        pool = upstream.pool
+        make = pool.connection
+
+        async def ended(*args: Any, **named: Any) -> Connection:
+            connection = await make(*args, **named)
+            connection.transport.abort()
+            await asyncio.sleep(0.01)
+            return connection
+
+        monkeypatch.setattr(pool, "connection", ended)
+        async with asyncio.timeout(1):
+            with pytest.raises(UpstreamUnavailable) as failed:
+                await upstream.ask(method, timeout_s=30)
+        assert failed.value.is_untouched
+        assert pool.open_connections == 0
 
 
 async def test_connection_that_the_upstream_closed_is_not_used() -> None:
