@@ -320,6 +320,8 @@ class PlainCall:
 
     def abandon(self) -> None:
         """The server stops and waits no longer; one that is admitted in this moment ends as if its client had left."""
+        if self._is_over:  # being settled: the answer leaves then
+            return
         self.disconnected = self.disconnected or self._passed is None
         self._give_up(INTERNAL_ERROR.status)
 

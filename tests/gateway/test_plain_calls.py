@@ -1,5 +1,6 @@
 """The usual call goes its own short way; nobody can tell by anything but the time it takes."""
 
+import asyncio
 import http.client
 import signal
 import socket
@@ -18,6 +19,8 @@ from gateway.lane import Lane, kind_of
 from gateway.plain_call import PlainCall
 from gateway.recorder import Recorder
 from gateway.routes import RouteTable, load_route_table
+from gateway.upstream.connection import Connection
+from gateway.upstream.origin import Origin
 from gateway.upstream.pool import Pool
 from gateway.upstream_guard import guarded_socket
 from keys.hashing import digest, make_key
@@ -454,6 +457,44 @@ def test_call_whose_settling_breaks_is_not_held_for_ever(lane: Lane, monkeypatch
 
     assert cuts == [True]
     assert lane.recorder._open == {}, "it expires and gives its units back"
+
+
+@pytest.mark.django_db
+async def test_answer_that_is_being_settled_still_leaves_when_the_server_stops(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine:
+        def post(self, packed: bytes, waiter: Any) -> None:
+            asked.append(waiter)
+
+    class Written(_Protocol):
+        def default_lines(self) -> bytes:
+            return b""
+
+        def answered(self, call: PlainCall, answer: bytes) -> None:
+            written.append(answer)
+
+    asked, written = list[Any](), list[bytes]()
+    lane.recorder.engine = Engine()  # type: ignore[assignment]
+
+    class Silent(Connection):
+        def ask(self, *args: Any, **named: Any) -> None:
+            """Nothing leaves."""
+
+    connection = Silent(asyncio.get_running_loop(), Origin("http", "a", 80), print)
+    monkeypatch.setattr(lane.pool, "take", lambda origin: connection)
+    monkeypatch.setattr(lane.pool, "give_back", lambda connection: None)
+    call = lane.take(Written(), b"GET", b"/bad/echo", (HOST, MINE))  # type: ignore[arg-type]
+    assert call is not None
+    call.start(b"")
+    asked[0].set_result(struct.pack(">4Q", 1_700_000_000_000_000, 1, 9, 60) + b"epoch")
+    connection.status, connection.is_complete = 204, True
+    call.on_answer()
+
+    lane.stop()
+    asked[1].set_result(b"SETTLED 1")
+
+    assert [answer[:12] for answer in written] == [b"HTTP/1.1 204"]
 
 
 @pytest.mark.django_db
