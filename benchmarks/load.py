@@ -34,7 +34,7 @@ def load(
     """Call it as fast as it answers; with a body by POST. Raises CallsFailed."""
     if wrk := shutil.which("wrk"):
         return _by_wrk(wrk, url, headers, seconds, body, connections)
-    return asyncio.run(_by_clients(url, headers, seconds, body, connections))
+    return asyncio.run(_by_clients(url, headers, seconds, body=body, connections=connections))
 
 
 def _by_wrk(wrk: str, url: str, headers: dict[str, str], seconds: float, body: str, connections: int) -> Load:
@@ -60,7 +60,9 @@ def _percentile(output: str, share: int) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-async def _by_clients(url: str, headers: dict[str, str], seconds: float, body: str, connections: int) -> Load:
+async def _by_clients(
+    url: str, headers: dict[str, str], seconds: float, *, body: str, connections: int
+) -> Load:
     parts, times = urlsplit(url), list[float]()
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     first = f"{'POST' if body else 'GET'} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{lines}"

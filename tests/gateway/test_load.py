@@ -19,7 +19,7 @@ def test_own_clients_measure_where_wrk_is_missing(monkeypatch: pytest.MonkeyPatc
         assert 0 < measured.p50 <= measured.p99
         assert load(f"{upstream.url}/empty", {}, 0.2, body='{"a": 1}').calls > 10
         with pytest.raises(ExceptionGroup) as caught:
-            asyncio.run(_by_clients(f"{upstream.url}/status/503", {}, 0.1))
+            asyncio.run(_by_clients(f"{upstream.url}/status/503", {}, 0.1, body="", connections=2))
     assert caught.group_contains(CallsFailed)
 
 

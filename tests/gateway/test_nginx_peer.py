@@ -7,13 +7,14 @@ from typing import Any
 import orjson
 import pytest
 
-from benchmarks.hold_streams import open_reservations
 from benchmarks.kit import sell, sign_up
 from benchmarks.peer.nginx import PACKAGES, find_nginx, serving_peer, serving_static
 from core.clock import now
 from core.ids import event_time_ms
 from core.redis import usage_redis
-from core.redis_layout import SHARDS, stream_key
+from core.redis_layout import SHARDS, reservations_key, stream_key
+from keys.hashing import digest
+from keys.records import load_record
 from metering.events import Event
 from tests.examples.processes import Answer, Api
 from tests.gateway.kit import Shop, wait_for
@@ -36,12 +37,20 @@ def peer(shop: Shop) -> Iterator[tuple[Api, str]]:
             serving_peer(program, upstream_url=upstream, key=key, slug="peer", at=now())
         )
         wait_for(lambda: call(shop.gateway.api, "/peer/answer", key).status == 200)
-        wait_for(lambda: open_reservations() == 0)
+        wait_for(lambda: open_reservations(key) == 0)
         yield Api(url), key
 
 
 def call(api: Api, path: str, key: str) -> Answer:
     return api.get(path, headers={"Authorization": f"Bearer {key}"})
+
+
+def open_reservations(key: str) -> int:
+    """Of the organization of this key."""
+    record = load_record(digest(key), at=now())
+    assert record is not None
+    found: Any = usage_redis().zcard(reservations_key(record.shard, record.organization_id))
+    return int(found)
 
 
 def last_event() -> dict[str, Any]:
@@ -71,7 +80,7 @@ def test_it_does_what_the_gateway_does(shop: Shop, peer: tuple[Api, str], path: 
     }
     parsed = Event.from_json(orjson.dumps(event))
     assert (parsed.id.version, event_time_ms(parsed.id)) == (7, parsed.occurred_at_us // 1000)
-    assert open_reservations() == 0
+    assert open_reservations(key) == 0
 
 
 def test_it_refuses_an_unknown_key(peer: tuple[Api, str]) -> None:

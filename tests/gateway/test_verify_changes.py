@@ -45,7 +45,7 @@ def test_three_changes_while_it_is_asked_are_waited_for(shop: Shop) -> None:
     callers = SimpleNamespace(reload=reload, identify_key=identify)
     verifier = Verifier(loaded, callers, loaded)  # type: ignore[arg-type]
     question, recorder = Question(customer.issued.clear), SimpleNamespace(engine=engine)
-    document = asyncio.run(verifier._answer(question, b"", recorder, "req_test"))  # type: ignore[arg-type]
+    document = asyncio.run(verifier._answer(question, recorder, "req_test"))  # type: ignore[arg-type]
     assert isinstance(document, dict)
     assert (document["allowed"], document["organization"]) == (True, customer.organization.public_id)
     assert (engine.asked, reloads) == (CHANGES + 1, [key_hash] * CHANGES)
