@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from plans.admin.servers import SeenByWorkers
 from plans.models import CostPrices, Meter, Product, Route, RouteCharge, RouteCost, UpstreamServer
+from plans.upstream_credential import credential_fault, header_name_fault
 
 
 class CredentialForm(forms.ModelForm[Any]):
@@ -33,7 +34,18 @@ class CredentialForm(forms.ModelForm[Any]):
             self.cleaned_data["credential"] = ""
         elif not self.cleaned_data.get("credential"):
             self.cleaned_data["credential"] = self.instance.credential
+        else:
+            self._check_credential(self.cleaned_data["credential"])
+        if (header := self.cleaned_data.get("credential_header")) and (fault := header_name_fault(header)):
+            self.add_error("credential_header", fault)
         return cleaned
+
+    def _check_credential(self, given: str) -> None:
+        """What is typed can be sent, and there is a header to send it in."""
+        if fault := credential_fault(given):
+            self.add_error("credential", fault)
+        if self.cleaned_data.get("credential_header") == "":
+            self.add_error("credential_header", "Name the header that carries the credential.")
 
 
 class RouteInline(admin.TabularInline[Route, Product]):
@@ -83,7 +95,8 @@ class RouteAdmin(admin.ModelAdmin[Route]):
     list_display = ("__str__", "name", "methods", "meter", "units", "required_feature", "is_active")
     list_filter = ("product", "websocket", "is_active")
     list_select_related = ("product", "meter")
-    search_fields = ("name", "path")
+    search_fields = ("name", "path", "public_id")
+    readonly_fields = ("public_id",)  # the owner's API and questions about keys name routes by it
     inlines = (RouteChargeInline,)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

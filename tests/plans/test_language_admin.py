@@ -66,6 +66,32 @@ def test_the_credential_is_written_and_never_shown(staff: Client, model: Languag
     assert model.upstreams.get().credential == ""
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("credential", "Bearer a\r\nX-More: 1"), ("credential", "schl\u00fcssel"), ("credential_header", "X Y"),
+        ("credential_header", "X: Y"), ("credential_header", "Host"), ("credential_header", "content-length"),
+    ],
+)  # fmt: skip
+def test_a_credential_that_cannot_be_sent_is_said_beside_its_field(
+    staff: Client, model: LanguageModel, field: str, value: str
+) -> None:
+    answer = staff.post(page(model), form_of(model, **{f"upstreams-0-{field}": value}))
+    assert answer.status_code == 200
+    assert f'id="id_upstreams-0-{field}_error"' in answer.content.decode()
+    assert (model.upstreams.get().credential_header, model.upstreams.get().credential) == (
+        "Authorization",
+        SECRET,
+    )
+
+
+def test_a_credential_needs_a_header(staff: Client, model: LanguageModel) -> None:
+    typed = {"upstreams-0-credential": "sk-new", "upstreams-0-credential_header": ""}
+    answer = staff.post(page(model), form_of(model, **typed))
+    assert "Name the header that carries the credential." in answer.content.decode()
+    assert model.upstreams.get().credential == SECRET
+
+
 def test_prices_are_added_and_never_changed(staff: Client, model: LanguageModel) -> None:
     old = model.prices.get()
     added = {
@@ -113,3 +139,9 @@ def test_prices_of_pictures_are_read_and_checked(staff: Client, model: LanguageM
     )
     prices = model.prices.latest("starts_at").as_prices()
     assert prices.per_picture == {"hd/1024x1792": Decimal("0.12"), "*/*": Decimal("0.04")}
+
+
+def test_a_routes_page_shows_what_the_apis_call_it(staff: Client) -> None:
+    route = create_route(create_product(), "/one")
+    shown = staff.get(reverse("admin:plans_route_change", args=[route.pk])).content.decode()
+    assert route.public_id in shown
