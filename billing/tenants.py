@@ -19,7 +19,7 @@ from plans.agreed_limits import set_limits
 from plans.caps import newest_caps
 from plans.daily_tokens import set_daily_tokens
 from plans.models import CapSide, PlanVersion
-from plans.overrides import Grant
+from plans.overrides import Grant, OverrideIncomplete
 from plans.queries import find_offer, find_period, public_versions
 from plans.services import VersionNotOnSale, start_subscription
 from plans.suspension import reactivate_organization, suspend_organization
@@ -137,7 +137,11 @@ def _limit_tokens(organization: Organization, wanted: TenantChange, by: User | N
 def _limit(organization: Organization, wanted: TenantChange, by: User | None, at: datetime) -> bool:
     if isinstance(wanted.rate_limits, Unsaid):
         return False
-    return set_limits(organization=organization, wanted=wanted.rate_limits, reason=REASON, by=by, at=at)
+    try:
+        return set_limits(organization=organization, wanted=wanted.rate_limits, reason=REASON, by=by, at=at)
+    except OverrideIncomplete as refused:  # named as the API's fields are
+        refused.field = {"amount": "rate_limits.limit"}.get(refused.field, refused.field)
+        raise
 
 
 def _cap(organization: Organization, wanted: TenantChange, by: User | None, at: datetime) -> bool:

@@ -133,6 +133,13 @@ def test_a_limit_that_makes_no_sense_changes_nothing(owner: OwnersSystem, limit:
     assert owner.call("get", f"/{made['id']}").json() == made
 
 
+def test_a_limit_of_nothing_is_refused_by_the_name_of_its_field(owner: OwnersSystem) -> None:
+    made = owner.create()
+    refused = owner.call("patch", f"/{made['id']}", {"rate_limits": [{"limit": "0", "window_seconds": 60}]})
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["field"] == "rate_limits.limit"
+
+
 def test_without_choices_it_is_the_first_plan_and_no_limits(owner: OwnersSystem) -> None:
     made = owner.create()
     assert (made["plan"], made["currency"]) == ("free", "USD")
