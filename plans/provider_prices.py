@@ -90,6 +90,13 @@ def price_changes(
     return found
 
 
+def unlisted(*, providers: Collection[str], names: Collection[str]) -> list[str]:
+    """Those of the named providers and models that the package does not list: mistyped, most of the time."""
+    known = {provider.id for provider in get_snapshot().providers}
+    listed = {name for name, _ in _listed(providers, names)}
+    return [name for name in providers if name not in known] + [name for name in names if name not in listed]
+
+
 @transaction.atomic
 def apply_price_changes(changes: Collection[PriceChange]) -> int:
     """Write them as new rows; models that are not sold yet are made. How many rows there are more."""

@@ -140,6 +140,10 @@ def test_the_command_shows_and_writes_what_the_package_lists() -> None:
     again = StringIO()
     call_command("model_prices", "diff", stdout=again)
     assert again.getvalue() == "Nothing differs.\n"
+    for mistyped in ({"model": ["gpt-4o", "gpt-4oo"]}, {"provider": ["opnai"]}):
+        with pytest.raises(CommandError, match="does not list (gpt-4oo|opnai)"):
+            call_command("model_prices", "apply", **mistyped)
+    assert ModelPrice.objects.count() == 1
     for wrong in ("much", "-1"):
         with pytest.raises(CommandError):
             call_command("model_prices", "diff", markup=wrong)

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.clock import now
-from plans.provider_prices import apply_price_changes, price_changes
+from plans.provider_prices import apply_price_changes, price_changes, unlisted
 
 DIFFERS = 2
 
@@ -29,6 +29,8 @@ class Command(BaseCommand):
     def handle(
         self, *_: Any, act: str, provider: list[str], model: list[str], markup: str | None, **__: Any
     ) -> None:
+        if missing := unlisted(providers=provider, names=model):
+            raise CommandError(f"genai-prices does not list {', '.join(missing)}. Nothing was written.")
         changes = price_changes(providers=provider, names=model, markup=_decimal(markup), at=now())
         for change in changes:
             self.stdout.write(str(change))
