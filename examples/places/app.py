@@ -112,15 +112,18 @@ async def follow(socket: WebSocket) -> None:
     await socket.accept()
     with suppress(WebSocketDisconnect):
         while True:
-            text = await socket.receive_text()
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
             try:
+                text = message.get("text") or message.get("bytes") or b""
                 position = json.loads(text)
                 lat, lon = float(position["lat"]), float(position["lon"])
                 if not (-90 <= lat <= 90 and -180 <= lon <= 180):
                     raise ValueError
             except (ValueError, TypeError, KeyError):
-                message = 'Send a position: {"lat": 59.91, "lon": 10.75}.'
-                await socket.send_json({"error": {"code": "bad_position", "message": message}})
+                hint = 'Send a position: {"lat": 59.91, "lon": 10.75}.'
+                await socket.send_json({"error": {"code": "bad_position", "message": hint}})
                 continue
             await socket.send_json(_with_distance(reverse(index, lat, lon, limit=1))[0])
 

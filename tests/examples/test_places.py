@@ -188,7 +188,7 @@ def test_follow_answers_each_position_with_the_nearest_city(places: Api) -> None
     with connect(places.url.replace("http", "ws") + "/v1/follow") as socket:
         socket.send('{"lat": 52.52, "lon": 13.4}')
         assert json.loads(socket.recv(timeout=5))["country"] == "DE"
-        for wrong in ("[]", "{", '{"lat": 91, "lon": 0}', '{"lat": "x", "lon": 0}'):
+        for wrong in ("[]", "{", '{"lat": 91, "lon": 0}', '{"lat": "x", "lon": 0}', b"\x00\xff", ""):
             socket.send(wrong)
             assert json.loads(socket.recv(timeout=5))["error"]["code"] == "bad_position"
         socket.send('{"lat": 48.85, "lon": 2.35}')
