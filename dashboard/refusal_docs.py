@@ -39,7 +39,7 @@ REFUSALS = (
     RefusalDoc("payment_required", 402, "A payment is overdue beyond the days of grace.", "Follow the banner in the portal, or pay the open invoice under Invoices; calls pass again at once."),
     RefusalDoc("subscription_paused", 402, "The subscription is paused: its trial ended without a payment method, or it was paused for you.", "Add a payment method on the Plan page; it goes on by itself. Where there is one, write to support."),
     RefusalDoc("out_of_scope", 403, "The key's scopes do not include this route.", "Use a key with this scope, or issue one without scopes."),
-    RefusalDoc("feature_not_in_plan", 403, "The plan does not include this endpoint.", "Change to a plan with all endpoints."),
+    RefusalDoc("feature_not_in_plan", 403, "The plan does not include this endpoint.", "Change to a plan with this endpoint."),
     RefusalDoc("owner_scope_missing", 403, "The owner key does not open this part of the API.", "Make one with the scope: `manage.py issue_owner_key NAME --scope SCOPE`."),
     RefusalDoc("gateway_not_trusted", 403, "Another gateway asked for its client, from an address that the settings do not name.", "Put its address into `FAREBOX_FORWARD_AUTH_FROM`."),
     RefusalDoc("not_found", 404, "There is no such product, route or resource.", "Compare the path with the quick start."),

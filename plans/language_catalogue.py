@@ -4,6 +4,7 @@ from django.db import transaction
 
 from plans.models import Dialect, Measure, Meter, Product, Route, RouteCharge
 
+FEATURE = "language_models"  # what plans have that may call them
 SLUG = "v1"  # so that the addresses are those of the providers: /v1/chat/completions
 TIMEOUT_MS = 600_000  # until the first byte, and between two of them; as the SDKs wait
 REPLAY_SECONDS = (
@@ -18,9 +19,12 @@ PATHS = {
 
 
 @transaction.atomic
-def install_language_models(*, upstream_url: str, credential: str = "") -> Product:
+def install_language_models(
+    *, upstream_url: str, credential: str = "", required_feature: str = ""
+) -> Product:
     """Create what is missing of the product, its routes and its meters; what exists is left as it is. `upstream_url` (with its
-    version) and `credential`, the value of `Authorization`, serve models without a server of their own."""
+    version) and `credential`, the value of `Authorization`, serve models without a server of their own. New routes that cost
+    something need `required_feature`, so that no plan sells them before it has a price for their meters."""
     product, _ = Product.objects.get_or_create(
         slug=SLUG,
         defaults={
@@ -37,6 +41,7 @@ def install_language_models(*, upstream_url: str, credential: str = "") -> Produ
             "name": dialect.label, "methods": ["GET"] if dialect == Dialect.MODELS else ["POST"], "position": position,
             "meter": cost, "dialect": dialect, "measure": Measure.COST, "timeout_ms": TIMEOUT_MS,
             "body_limit_bytes": BODY_LIMIT_BYTES, "replay_seconds": 0 if dialect == Dialect.MODELS else REPLAY_SECONDS,
+            "required_feature": "" if dialect == Dialect.MODELS else required_feature,
         }  # fmt: skip
         route, is_new = Route.objects.get_or_create(product=product, path=path, defaults=facts)
         if is_new:

@@ -26,7 +26,7 @@ from plans.versions import raise_version
 
 class PaymentNeeded(PortalError):
     code, status = "payment_required", 402
-    title = "This plan needs a payment method, and its trial has been used"
+    title = "This plan needs a payment method: it has no trial, or the trial has been used"
 
 
 class VersionNotOnSale(PortalError):

@@ -3,7 +3,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from plans.language_catalogue import install_language_models
+from plans.language_catalogue import FEATURE, install_language_models
 
 
 class Command(BaseCommand):
@@ -20,6 +20,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *_: Any, upstream: str, **__: Any) -> None:
-        product = install_language_models(upstream_url=upstream)
+        product = install_language_models(upstream_url=upstream, required_feature=FEATURE)
         for route in product.routes.order_by("position"):
             self.stdout.write(f"{', '.join(route.methods)} /{product.slug}{route.path}: {route.name}")
+        if product.routes.filter(required_feature=FEATURE).exists():
+            self.stdout.write(
+                f"Plans with the feature {FEATURE} may call them. Give such a plan prices for the meters, too."
+            )
