@@ -188,6 +188,10 @@ class Product(models.Model):
     def clean(self) -> None:
         if self.slug in RESERVED_SLUGS:
             raise ValidationError({"slug": "The gateway has addresses of its own below this name."})
+        if self.connect_timeout_ms == 0:
+            raise ValidationError(
+                {"connect_timeout_ms": "At least 1: with 0 no connection would come about."}
+            )
 
 
 class Route(models.Model):
@@ -268,6 +272,7 @@ class Route(models.Model):
 
     def clean(self) -> None:
         """Units have to be whole smallest units of the meter: Redis counts nothing else. A call is no reading."""
+        self._clean_address()
         if self.meter_id and not self.meter.is_additive:
             raise ValidationError(
                 {"meter": f"Calls cannot count on {self.meter}: its readings are reported."}
@@ -282,6 +287,15 @@ class Route(models.Model):
             scaled = self.units.scaleb(self.meter.decimals)
             if scaled != scaled.to_integral_value():
                 raise ValidationError({"units": f"{self.meter} counts {self.meter.decimals} decimals."})
+
+    def _clean_address(self) -> None:
+        """What no call could ever fit, or wait for, is said before it is on sale."""
+        if unknown := [method for method in self.methods or () if method not in METHODS]:
+            raise ValidationError({"methods": f"{', '.join(unknown)}: use {', '.join(METHODS)}."})
+        if any(segment in (".", "..") for segment in (self.path or "").split("/")):
+            raise ValidationError({"path": "Calls with dot segments are refused."})
+        if self.timeout_ms == 0:
+            raise ValidationError({"timeout_ms": "At least 1: with 0 every call would be too slow."})
 
     def _clean_websocket(self) -> None:
         """A handshake is a GET; a row of a connection counts many messages, which a meter of calls would take for one."""

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 from redis.exceptions import RedisError
@@ -12,7 +13,7 @@ from core.redis import usage_redis
 from plans.admin import servers
 from plans.models import Product, UpstreamServer
 from plans.upstream_states import ServerSeen, report_commands
-from tests.factories import create_product, create_user
+from tests.factories import create_product, create_route, create_user
 
 pytestmark = pytest.mark.django_db
 
@@ -88,3 +89,22 @@ def test_staff_see_what_the_workers_see(staff: Client, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(servers, "usage_redis", away)
     assert "Redis does not answer" in staff.get(page(product)).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("methods", ["FOO"]), ("methods", ["get"]), ("path", "/a/../b"), ("timeout_ms", 0)]
+)
+def test_a_route_that_no_call_could_pass_is_refused(field: str, value: Any) -> None:
+    route = create_route(create_product(), "/one")
+    setattr(route, field, value)
+    with pytest.raises(ValidationError) as refused:
+        route.full_clean()
+    assert list(refused.value.message_dict) == [field]
+
+
+def test_a_product_that_nothing_could_connect_to_is_refused() -> None:
+    product = create_product()
+    product.connect_timeout_ms = 0
+    with pytest.raises(ValidationError) as refused:
+        product.full_clean()
+    assert list(refused.value.message_dict) == ["connect_timeout_ms"]
