@@ -122,7 +122,6 @@ class Gateway:
             find_route=self.find_route,
             looks=PlainLooks(self.verifier.looks, self._recorder.engine),
         )
-        keep_pauses_short()
         await in_thread(_tell_store_faults)
 
     async def stop(self) -> None:
@@ -148,6 +147,7 @@ class Gateway:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.start()
+                keep_pauses_short()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.stop()
