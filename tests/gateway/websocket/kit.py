@@ -97,5 +97,5 @@ def sell_sockets(url: str) -> tuple[Product, dict[str, Route]]:
     for server in ("http://127.0.0.1:9", f"{url}/refuse/503", url):
         UpstreamServer.objects.create(product=several, base_url=server)
     create_route(several, websocket=CONNECTION)
-    create_route(create_product("away", upstream_url="http://127.0.0.1:9"), websocket=CONNECTION)
+    create_route(create_product("offline", upstream_url="http://127.0.0.1:9"), websocket=CONNECTION)
     return product, routes

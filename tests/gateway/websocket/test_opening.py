@@ -100,7 +100,7 @@ def test_a_browser_that_offers_only_us_is_answered_with_us(sockets: Sockets) -> 
         ("line/pro", {}, "feature_not_in_plan", 403),
         ("nothing/here", {}, "not_found", 404),
         ("live/log", {}, "upgrade_not_supported", 501),
-        ("away/echo", {}, "upstream_unavailable", 502),
+        ("offline/echo", {}, "upstream_unavailable", 502),
         ("line/hang", {}, "upstream_timeout", 504),
     ],
 )
